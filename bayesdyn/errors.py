@@ -1,0 +1,37 @@
+"""The package's own errors: each says what came, what was wanted and what to do."""
+
+
+class BayesdynError(Exception):
+    """Base of every error that a user's input or data can cause."""
+
+
+class ShapeError(BayesdynError, ValueError):
+    """A tensor has the wrong number of axes or the wrong size along one."""
+
+
+class DataError(BayesdynError, ValueError):
+    """Data that cannot be learned from: NaN, too few rows, inconsistent lengths."""
+
+
+class ConfigurationError(BayesdynError, ValueError):
+    """An option or a combination of options that has no meaning."""
+
+
+class UnknownNameError(BayesdynError, LookupError):
+    """A name that is not registered; the message lists the known ones."""
+
+
+class NotFittedError(BayesdynError, RuntimeError):
+    """Something was asked of a model that has seen no data yet."""
+
+
+class NumericalError(BayesdynError, ArithmeticError):
+    """A computation broke down; the message names the likely cause."""
+
+
+class FileError(BayesdynError, OSError):
+    """A file is missing, damaged or of another kind."""
+
+
+class MissingExtraError(BayesdynError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

@@ -1,0 +1,156 @@
+"""The seam of every posterior: `Function` (draws of θ, frozen), `Posterior` (fit, sample, predict), `FitReport`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayesdyn.distributions import Gaussian, Predictive
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
+
+PREDICTIVE_DRAWS = 64
+
+# Called during a fit with (steps done, steps in all, figures to show); a progress bar is one such callable.
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class Function(ABC):
+    """n functions f_θ drawn from p(θ|D): frozen tensors, no modes, no hidden state.
+
+    Calling it maps x `[n or 1, ..., D]` to a `Gaussian` of shape `[n, ..., E]`: the value of each draw and its noise variance.
+    The same x gives the same answer, bit for bit, whatever happens to the posterior afterwards; row i depends on draw i only.
+    Differentiable in x.
+    """
+
+    n: int
+    inputs: int
+    outputs: int
+
+    @abstractmethod
+    def __call__(self, x: Float[Tensor, "k *batch D"]) -> Gaussian:
+        """Evaluate all draws at x."""
+
+    @abstractmethod
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """Return the same draws with their tensors cast or moved; the original is unchanged."""
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did: losses per data point in nats, summed over outputs, `nll` and `penalty` (kl, prior, curb) apart."""
+
+    nll: float
+    penalty: float
+    steps: int
+    seconds: float
+    r2_train: tuple[float, ...]  # [E]
+    r2_held_out: tuple[float, ...] | None = None  # [E]
+    jitter: tuple[float, ...] = ()  # [E]
+    at_bound: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether some output is predicted no better than by its mean (R² below 0.05)."""
+        return any(r2 < 0.05 for r2 in self.r2_held_out or self.r2_train)
+
+
+class Posterior(nn.Module, ABC):
+    """p(θ|D) of y = f_θ(x) + noise, for whitened x [N, D] and y [N, E]; it knows nothing of states, actions or time.
+
+    A subclass keeps what it learned in buffers, named at construction (empty until `fit`), so that `state_dict` holds everything
+    and loads into a fresh object, whatever the sizes. Nothing depends on train() or eval().
+    """
+
+    @abstractmethod
+    def fit(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        *,
+        warm_start: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Learn from the N rows, from scratch or, with `warm_start`, from where the last fit ended.
+
+        Raises `ShapeError` or `DataError` for unusable data and `NumericalError` when the computation breaks down.
+        """
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
+        """Draw n functions, using `generator` only (the global random state is left alone).
+
+        Raises `ConfigurationError` for n < 1 and `NotFittedError` before `fit`.
+        """
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, int]:
+        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
+
+    def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
+        """Return p(y | x, D) with components [m, ..., E]: by default the mixture over `sample(64)`, with a fixed seed."""
+        self.check_inputs(x)
+        function = self.sample(PREDICTIVE_DRAWS, torch.Generator().manual_seed(0))
+        return Predictive.from_draws(function(x.unsqueeze(0)))
+
+    def check_inputs(self, x: Tensor) -> None:
+        """Raise `NotFittedError` before `fit` and `ShapeError` unless x is [..., D]."""
+        self.check_fitted()
+        if x.dim() < 1 or x.shape[-1] != self.sizes[0]:
+            raise ShapeError(f"{type(self).__name__} was fitted on {self.sizes[0]} features; got x of shape {list(x.shape)}")
+
+    def check_fitted(self) -> None:
+        """Raise `NotFittedError` before `fit`."""
+        if self.sizes[0] == 0:
+            raise NotFittedError(f"{type(self).__name__} has seen no data yet; call fit(x, y) first")
+
+    def check_sample(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 1 and `NotFittedError` before `fit`."""
+        self.check_fitted()
+        if n < 1:
+            raise ConfigurationError(f"sample wants n >= 1 draws; got {n}")
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, buffer in list(self._buffers.items()):
+            stored = state_dict.get(prefix + name)
+            if buffer is not None and stored is not None and stored.shape != buffer.shape:
+                setattr(self, name, torch.empty(stored.shape, dtype=buffer.dtype, device=buffer.device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
+    """Raise `ShapeError` unless x is [N, D] and y [N, E], `DataError` for fewer than `minimum` rows or non-finite values.
+
+    >>> check_training_data(torch.zeros(1, 2), torch.zeros(1, 1))
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.DataError: fit wants at least 2 rows; got 1
+    """
+    if x.dim() != 2 or y.dim() != 2 or x.shape[0] != y.shape[0] or 0 in (x.shape[1], y.shape[1]):
+        raise ShapeError(f"fit wants x [N, D] and y [N, E]; got x {list(x.shape)} and y {list(y.shape)}")
+    if x.shape[0] < minimum:
+        raise DataError(f"fit wants at least {minimum} rows; got {x.shape[0]}")
+    for name, values in (("x", x), ("y", y)):
+        broken = ~values.isfinite()
+        if bool(broken.any()):
+            row, column = (int(i) for i in broken.nonzero()[0])
+            count = int(broken.sum())
+            raise DataError(f"{name} has {count} non-finite values, first in row {row}, column {column}; remove those rows")
+
+
+def r_squared(y: Float[Tensor, "N E"], prediction: Float[Tensor, "N E"]) -> tuple[float, ...]:
+    """Return 1 - Σ(y - ŷ)² / Σ(y - ȳ)² per output; a constant output counts as 1 if met exactly, else 0."""
+    tiny = torch.finfo(y.dtype).tiny
+    residual = (y - prediction).square().sum(0)
+    total = (y - y.mean(0)).square().sum(0)
+    power = y.square().sum(0)
+    constant = total <= 1e-12 * power.clamp_min(tiny)
+    met = (residual <= 1e-6 * power + 1e-12).to(y.dtype)
+    return tuple(float(s) for s in torch.where(constant, met, 1 - residual / total.clamp_min(tiny)))
