@@ -1,7 +1,7 @@
 """What a model says about y: `Gaussian` on the hot path, `Predictive` for people and scores."""
 
 import math
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -66,7 +66,7 @@ class Predictive(Distribution):
         super().__init__(component_mean.shape[1:-1], component_mean.shape[-1:], validate_args=False)
 
     @classmethod
-    def from_draws(cls, gaussian: Gaussian) -> Self:
+    def from_draws(cls, gaussian: Gaussian) -> "Predictive":
         """Return the equal-weight mixture over n draws, [n, ..., E]."""
         return cls(gaussian.mean, torch.zeros_like(gaussian.mean), gaussian.var)
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,7 +35,7 @@ class Function(ABC):
         """Evaluate all draws at x."""
 
     @abstractmethod
-    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Function":
         """Return the same draws with their tensors cast or moved; the original is unchanged."""
 
 
