@@ -32,11 +32,17 @@ class Function(ABC):
 
     @abstractmethod
     def __call__(self, x: Float[Tensor, "k *batch D"]) -> Gaussian:
-        """Evaluate all draws at x."""
+        """Evaluate all draws at x; raises `ShapeError` unless x is `[n or 1, ..., D]` (`check_inputs` does that)."""
 
     @abstractmethod
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Function":
         """Return the same draws with their tensors cast or moved; the original is unchanged."""
+
+    def check_inputs(self, x: Tensor) -> None:
+        """Raise `ShapeError` unless x is `[n or 1, ..., D]`: broadcasting would accept other sizes and answer something else."""
+        if x.dim() < 2 or x.shape[0] not in (1, self.n) or x.shape[-1] != self.inputs:
+            wanted = f"[{self.n} or 1, ..., {self.inputs}]"
+            raise ShapeError(f"{self.n} draws of {self.inputs} features want x of shape {wanted}; got {list(x.shape)}")
 
 
 @dataclass(frozen=True)
@@ -56,15 +62,16 @@ class FitReport:
 
     @property
     def collapsed(self) -> bool:
-        """Whether some output is predicted no better than by its mean (R² below 0.05)."""
-        return any(r2 < 0.05 for r2 in self.r2_held_out or self.r2_train)
+        """Whether some output is predicted no better than by its mean (R² below 0.05, or not a number)."""
+        return not all(r2 >= 0.05 for r2 in self.r2_held_out or self.r2_train)
 
 
 class Posterior(nn.Module, ABC):
     """p(θ|D) of y = f_θ(x) + noise, for whitened x [N, D] and y [N, E]; it knows nothing of states, actions or time.
 
     A subclass keeps what it learned in buffers, named at construction (empty until `fit`), so that `state_dict` holds everything
-    and loads into a fresh object, whatever the sizes. Nothing depends on train() or eval().
+    and loads into a fresh object, whatever the sizes and dtype. What comes out has the dtype of the data that went in.
+    Nothing depends on train() or eval().
     """
 
     @abstractmethod
@@ -118,10 +125,11 @@ class Posterior(nn.Module, ABC):
             raise ConfigurationError(f"sample wants n >= 1 draws; got {n}")
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Fresh tensors of the stored size and dtype: a state dict is a whole fit, and draws still hold the old tensors.
         for name, buffer in list(self._buffers.items()):
             stored = state_dict.get(prefix + name)
-            if buffer is not None and stored is not None and stored.shape != buffer.shape:
-                setattr(self, name, torch.empty(stored.shape, dtype=buffer.dtype, device=buffer.device))
+            if buffer is not None and stored is not None:
+                setattr(self, name, torch.empty_like(stored, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
