@@ -118,11 +118,14 @@ class Predictive(Distribution):
     def _component_log_prob(self, value: Tensor) -> Tensor:
         if value.shape[-1:] != self.event_shape:
             raise ShapeError(f"log_prob wants y of shape [..., {self.event_shape[0]}]; got {list(value.shape)}")
-        # Components lead the batch, so a y with extra leading axes needs the component axis moved in front of them.
+        mean, var = self._components_for(value)
+        return -0.5 * ((value - mean).square() / var + var.log() + _LOG_2PI)
+
+    def _components_for(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance with the component axis in front of any extra leading axes of `value`."""
         extra = max(value.dim() - (self.component_mean.dim() - 1), 0)
         shape = (self.components, *(1,) * extra, *self.component_mean.shape[1:])
-        mean, var = self.component_mean.reshape(shape), self.component_var.reshape(shape)
-        return -0.5 * ((value - mean).square() / var + var.log() + _LOG_2PI)
+        return self.component_mean.reshape(shape), self.component_var.reshape(shape)
 
     def sample(self, sample_shape: Any = (), generator: torch.Generator | None = None) -> Float[Tensor, "..."]:
         """Return independent draws of y, `sample_shape` + [..., E]: a component per draw and batch element, then its noise.
@@ -130,12 +133,15 @@ class Predictive(Distribution):
         `sample_shape` is a size, a tuple of sizes or an int.
         """
         size = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)
-        shape = torch.Size((*size, *self.batch_shape, *self.event_shape))
+        return self._draw(torch.Size((*size, *self.batch_shape)), generator)[1]
+
+    def _draw(self, shape: torch.Size, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Return which component was drawn, `shape`, and the y drawn from it, `shape` + [E]."""
         dtype, device = self.component_mean.dtype, self.component_mean.device
-        index = torch.randint(self.components, shape[:-1], generator=generator, device=device)
-        noise = torch.randn(shape, generator=generator, dtype=dtype, device=device)
+        index = torch.randint(self.components, shape, generator=generator, device=device)
+        noise = torch.randn((*shape, *self.event_shape), generator=generator, dtype=dtype, device=device)
         mean, var = self._pick(self.component_mean, index), self._pick(self.component_var, index)
-        return mean + var.sqrt() * noise
+        return index, mean + var.sqrt() * noise
 
     def _pick(self, values: Tensor, index: Tensor) -> Tensor:
         flat = values.reshape(self.components, -1, values.shape[-1])
@@ -144,9 +150,7 @@ class Predictive(Distribution):
 
     def cdf(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return the marginal F_d(y_d) = (1/m) Σ_i Φ((y_d - μ_id) / √(e_id + a_id)), [..., E]."""
-        extra = max(value.dim() - (self.component_mean.dim() - 1), 0)
-        shape = (self.components, *(1,) * extra, *self.component_mean.shape[1:])
-        mean, var = self.component_mean.reshape(shape), self.component_var.reshape(shape)
+        mean, var = self._components_for(value)
         return torch.special.ndtr((value - mean) / var.sqrt()).mean(0)
 
     def icdf(self, probability: float | Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -178,16 +182,22 @@ class Predictive(Distribution):
         return (0.5 * (self.component_var.log() + _LOG_2PI + 1)).sum(-1).mean(0)
 
     def mutual_information(self, samples: int = 256, generator: torch.Generator | None = None) -> Float[Tensor, "*batch"]:
-        """Return I(y; component) = H[y] - E_i H[y | i] in nats, [...], by Monte Carlo; at most log m and 0 for m = 1.
+        """Return I(y; component) in nats, [...], as the Monte Carlo mean of log N(y | i) - log p(y) over components i and y ~ N(y | i).
 
-        `samples` draws are taken per batch element, with a fixed seed unless a generator is given, so that the call is repeatable.
+        Each term is at most log m, and 0 for m = 1, so the estimate is too. `samples` draws are taken per batch element, with a
+        fixed seed unless a generator is given, so that the call is repeatable.
         """
-        return self.entropy_estimate(samples, generator) - self.aleatoric_entropy()
+        generator = generator or torch.Generator(self.component_mean.device).manual_seed(0)
+        total = torch.zeros_like(self.component_mean[0, ..., 0])
+        for _ in range(samples):  # one at a time: [samples, m, ..., E] would not fit for many points
+            index, y = self._draw(self.batch_shape, generator)
+            parts = self._component_log_prob(y).sum(-1)
+            total += parts.gather(0, index.unsqueeze(0)).squeeze(0) - parts.logsumexp(0)
+        return total / samples + math.log(self.components)
 
     def entropy_estimate(self, samples: int = 256, generator: torch.Generator | None = None) -> Float[Tensor, "*batch"]:
-        """Return a Monte Carlo estimate of the differential entropy H[y] in nats, [...]."""
-        generator = generator or torch.Generator(self.component_mean.device).manual_seed(0)
-        return -self.log_prob(self.sample((samples,), generator=generator)).mean(0)
+        """Return I(y; component) + E_i H[y | i] = H[y], the differential entropy in nats, [...], estimated from `samples` draws."""
+        return self.mutual_information(samples, generator) + self.aleatoric_entropy()
 
     def __repr__(self) -> str:
         return f"Predictive(components={self.components}, batch_shape={tuple(self.batch_shape)}, outputs={self.event_shape[0]})"

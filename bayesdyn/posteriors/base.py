@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -100,6 +101,12 @@ class Posterior(nn.Module, ABC):
     @abstractmethod
     def sizes(self) -> tuple[int, int]:
         """(D, E) of the fitted posterior, (0, 0) before `fit`."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype it works in, that of its floating-point buffers: of the data it was fitted on, before that its default."""
+        tensors = chain(self.buffers(), self.parameters())
+        return next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
 
     def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
         """Return p(y | x, D) with components [m, ..., E]: by default the mixture over `sample(64)`, with a fixed seed."""
