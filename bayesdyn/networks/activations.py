@@ -1,0 +1,45 @@
+"""The non-linearities a network can use, each with the in-place form that inference uses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bayesdyn.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function in two forms: `apply` returns a new tensor, `overwrite` works in place and needs no gradient."""
+
+    name: str
+    apply: Callable[[Tensor], Tensor]
+    overwrite: Callable[[Tensor], Tensor]
+
+    def __call__(self, h: Tensor) -> Tensor:
+        """Return the activation of h, which is overwritten when no gradient flows through it."""
+        return self.apply(h) if h.requires_grad else self.overwrite(h)
+
+
+def _silu_in_place(h: Tensor) -> Tensor:
+    return functional.silu(h, inplace=True)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": Activation("silu", functional.silu, _silu_in_place),
+    "tanh": Activation("tanh", torch.tanh, torch.tanh_),
+    "relu": Activation("relu", torch.relu, torch.relu_),
+}
+
+
+def find_activation(name: str) -> Activation:
+    """Return the activation called `name`; `UnknownNameError` lists the known names.
+
+    >>> find_activation("relu").apply(torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    if name not in ACTIVATIONS:
+        raise UnknownNameError(f"no activation is called {name!r}; known are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]

@@ -1,0 +1,123 @@
+"""`NetworkFunction`: draws of any network posterior, evaluated by one batched matrix product per layer."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.distributions import Gaussian
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.networks.activations import Activation, find_activation
+from bayesdyn.networks.noise import Noise
+from bayesdyn.posteriors.base import Function
+
+
+def affine(
+    h: Float[Tensor, "a R in"], weight: Float[Tensor, "L in out"], bias: Float[Tensor, "M 1 out"]
+) -> Float[Tensor, "b R out"]:
+    """Return hW + b for L weight sets in one matrix product; a and L are equal, or one of them is 1."""
+    if weight.shape[0] == 1:
+        flat = h.reshape(h.shape[0] * h.shape[1], h.shape[2])
+        if bias.shape[0] == 1:
+            return torch.addmm(bias[0], flat, weight[0]).unflatten(0, h.shape[:2])
+        return (flat @ weight[0]).unflatten(0, h.shape[:2]) + bias
+    return torch.baddbmm(bias, h.expand(weight.shape[0], -1, -1), weight)
+
+
+def forward(
+    h: Float[Tensor, "a R D"],
+    weights: Sequence[Float[Tensor, "_ _ _"]],
+    biases: Sequence[Float[Tensor, "_ 1 _"]],
+    activation: Activation,
+    masks: Sequence[Float[Tensor, "_ 1 _"] | None] | None = None,
+) -> Float[Tensor, "b R columns"]:
+    """Return the last layer's columns of L networks; mask l multiplies the output of hidden layer l."""
+    last = len(weights) - 1
+    for layer in range(last):
+        h = activation(affine(h, weights[layer], biases[layer]))
+        mask = masks[layer] if masks is not None else None
+        if mask is not None:
+            h = h * mask
+    return affine(h, weights[last], biases[last])
+
+
+class NetworkFunction(Function):
+    r"""n networks h ← act(h W_l + b_l) ∘ m_l with a noise model at the end, one per draw.
+
+    Weights [L, in, out], biases [L, 1, out], masks [L, 1, width] and noise parameters [L, rows, E] lead with L weight sets or with
+    1 where all draws share a tensor (the body of a last-layer posterior). L divides n: draw i uses set i // (n/L), and the rows of
+    a set's draws are folded into one product, so nothing is copied. Without a gradient the activations work in place.
+
+    Raises `ShapeError` when the leading axes do not fit together and `ConfigurationError` when L does not divide n.
+
+    >>> from bayesdyn.networks import Homoscedastic
+    >>> f = NetworkFunction([torch.ones(2, 3, 1)], [torch.zeros(2, 1, 1)], Homoscedastic(), torch.zeros(1, 1, 1), n=4)
+    >>> f(torch.ones(1, 5, 3)).mean.shape
+    torch.Size([4, 5, 1])
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Float[Tensor, "_ _ _"]],
+        biases: Sequence[Float[Tensor, "_ 1 _"]],
+        noise: Noise,
+        noise_parameters: Float[Tensor, "_ rows E"],
+        *,
+        activation: str = "silu",
+        masks: Sequence[Float[Tensor, "_ 1 _"] | None] | None = None,
+        n: int | None = None,
+    ) -> None:
+        self.weights, self.biases = tuple(weights), tuple(biases)
+        self.masks = None if masks is None else tuple(masks)
+        self.noise, self.noise_parameters = noise, noise_parameters
+        self.activation = find_activation(activation)
+        self.sets = self._count_sets()
+        self.n = self.sets if n is None else n
+        if self.n < 1 or self.n % self.sets != 0:
+            raise ConfigurationError(f"{self.sets} weight sets serve a multiple of {self.sets} draws; got n = {self.n}")
+        self.inputs, self.outputs = self.weights[0].shape[1], noise_parameters.shape[-1]
+
+    def _count_sets(self) -> int:
+        leads = {t.shape[0] for t in (*self.weights, *self.biases, self.noise_parameters)}
+        leads |= {m.shape[0] for m in self.masks or () if m is not None}
+        if len(leads - {1}) > 1:
+            raise ShapeError(f"the tensors of a network lead with 1 or with one number of weight sets; got {sorted(leads)}")
+        return max(leads)
+
+    def __call__(self, x: Float[Tensor, "k *batch D"]) -> Gaussian:
+        """Evaluate all draws at x, [n or 1, ..., D] -> [n, ..., E]."""
+        self.check_inputs(x)
+        lead, batch = x.shape[0], x.shape[1:-1]
+        blocks = 1 if lead == 1 else self.sets
+        h = x.reshape(blocks, lead // blocks * math.prod(batch), self.inputs)
+        raw = forward(h, self.weights, self.biases, self.activation, self.masks)
+        mean, log_var = self.noise.split(raw, self.noise_parameters)
+        mean, var = torch.broadcast_tensors(mean, log_var.exp())
+        if lead == self.n:
+            return Gaussian(mean.reshape(self.n, *batch, self.outputs), var.reshape(self.n, *batch, self.outputs))
+        return Gaussian(self._repeat(mean, batch), self._repeat(var, batch))
+
+    def _repeat(self, values: Tensor, batch: torch.Size) -> Tensor:
+        """One answer per weight set -> one per draw."""
+        sets, rows, outputs = values.shape
+        values = values.unsqueeze(1).expand(sets, self.n // sets, rows, outputs)
+        return values.reshape(self.n, *batch, outputs)
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "NetworkFunction":
+        """Return the same draws with their tensors cast or moved."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype)
+
+        masks = None if self.masks is None else [None if m is None else move(m) for m in self.masks]
+        return NetworkFunction(
+            [move(w) for w in self.weights],
+            [move(b) for b in self.biases],
+            self.noise,
+            move(self.noise_parameters),
+            activation=self.activation.name,
+            masks=masks,
+            n=self.n,
+        )

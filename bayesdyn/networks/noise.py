@@ -1,0 +1,144 @@
+"""Noise models of a network: what its last layer's columns and the noise parameters say about p(y | x, θ)."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+class Noise(ABC):
+    """Turns the last layer's columns [L, R, columns] and the parameters [L, rows, E] into a mean and a log variance [L, R, E].
+
+    It holds settings only; the parameters are kept by whoever trains or draws them. `rate` is their learning rate relative to
+    that of the weights; `wants_held_out` says that it cannot do without rows that the member never saw.
+    """
+
+    rate: float
+    wants_held_out: ClassVar[bool] = False
+
+    @abstractmethod
+    def columns(self, outputs: int) -> int:
+        """Columns of the last layer for E outputs."""
+
+    @abstractmethod
+    def start(self, members: int, outputs: int) -> Float[Tensor, "K rows E"]:
+        """Return the parameters that training starts from."""
+
+    @abstractmethod
+    def split(
+        self, raw: Float[Tensor, "L R columns"], parameters: Float[Tensor, "K rows E"]
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Return the mean [L, R, E] and the log variance, which broadcasts against it."""
+
+    def penalty(self, parameters: Float[Tensor, "K rows E"]) -> Float[Tensor, " K"]:
+        """Return what is added to each member's loss per data point: nothing, unless a noise model says otherwise."""
+        return parameters.new_zeros(parameters.shape[0])
+
+    def refresh(self, parameters: Float[Tensor, "K rows E"], held_out_mse: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
+        """Return the parameters after a look at the held-out residuals: unchanged, unless a noise model is set by them."""
+        return parameters
+
+
+@dataclass(frozen=True)
+class Heteroscedastic(Noise):
+    r"""A log variance η(x) per output, softly bounded by learned bounds, the rows of the parameters (η_min, η_max).
+
+        η' = η_max - softplus(η_max - η),    η'' = η_min + softplus(η' - η_min),    loss term `curb`·Σ_d (η_max - η_min)
+
+    The bounds keep the variance sane away from the data; η'' lies in [η_min, η_max + 3e-5].
+
+    Source: Chua, Calandra, McAllister, Levine 2018 (PETS), appendix A.1.
+
+    >>> noise = Heteroscedastic()
+    >>> mean, log_var = noise.split(torch.tensor([[[0.0, 1e6]]]), noise.start(1, 1))
+    >>> round(log_var.item(), 3)
+    0.5
+    """
+
+    low: float = -10.0
+    high: float = 0.5
+    curb: float = 0.01
+    rate: float = 1.0
+
+    def columns(self, outputs: int) -> int:
+        """Mean and log variance."""
+        return 2 * outputs
+
+    def start(self, members: int, outputs: int) -> Float[Tensor, "K rows E"]:
+        """The bounds `low` and `high` for each output."""
+        return torch.tensor([[self.low], [self.high]]).expand(members, 2, outputs).clone()
+
+    def split(
+        self, raw: Float[Tensor, "L R columns"], parameters: Float[Tensor, "K rows E"]
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Return the first E columns and the bounded last E columns."""
+        mean, log_var = raw.chunk(2, -1)
+        low, high = parameters[:, :1], parameters[:, 1:]
+        log_var = high - functional.softplus(high - log_var)
+        return mean, low + functional.softplus(log_var - low)
+
+    def penalty(self, parameters: Float[Tensor, "K rows E"]) -> Float[Tensor, " K"]:
+        """Return curb·Σ_d (η_max - η_min)."""
+        return self.curb * (parameters[:, 1] - parameters[:, 0]).sum(-1)
+
+
+@dataclass(frozen=True)
+class Homoscedastic(Noise):
+    """One learned log variance per output, the same for every x.
+
+    Its learning rate is ten times that of the weights: at 3e-3 Adam cannot carry it from -2 to -8 within 1,500 steps, and the
+    noise would stay too wide.
+    """
+
+    initial: float = -2.0
+    rate: float = 10.0
+
+    def columns(self, outputs: int) -> int:
+        """The mean alone."""
+        return outputs
+
+    def start(self, members: int, outputs: int) -> Float[Tensor, "K rows E"]:
+        """The log variance `initial` for each output."""
+        return torch.full((members, 1, outputs), self.initial)
+
+    def split(
+        self, raw: Float[Tensor, "L R columns"], parameters: Float[Tensor, "K rows E"]
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Return the columns as they are and the parameters, [K, 1, E]."""
+        return raw, parameters
+
+
+@dataclass(frozen=True)
+class OutOfBag(Noise):
+    """Deterministic members: squared error, and one variance per output from residuals on rows that the member never saw.
+
+    Training residuals are too small where a network can interpolate. The squared error is weighted by the current variance, so
+    that the loss stays in nats and the prior keeps its meaning; `floor` is the smallest variance, in whitened units.
+    """
+
+    floor: float = 1e-6
+    initial: float = -2.0
+    rate: float = 0.0
+    wants_held_out: ClassVar[bool] = True
+
+    def columns(self, outputs: int) -> int:
+        """The mean alone."""
+        return outputs
+
+    def start(self, members: int, outputs: int) -> Float[Tensor, "K rows E"]:
+        """The log variance `initial` for each output."""
+        return torch.full((members, 1, outputs), self.initial)
+
+    def split(
+        self, raw: Float[Tensor, "L R columns"], parameters: Float[Tensor, "K rows E"]
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Return the columns as they are and the parameters, [K, 1, E]."""
+        return raw, parameters
+
+    def refresh(self, parameters: Float[Tensor, "K rows E"], held_out_mse: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
+        """Return the log of the held-out mean squared error."""
+        return held_out_mse.clamp_min(self.floor).log().unsqueeze(1)

@@ -1,0 +1,195 @@
+"""Training of K networks at once: one optimiser, a loss summed over members, the best state of each member kept."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.networks.network import Network, Parameters
+from bayesdyn.posteriors.base import Progress
+
+_HELD_OUT_ROWS = 1000
+_CHUNK_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Training:
+    """How networks are trained: Adam steps on minibatches of `batch_size` rows, with a cosine schedule down to 0.
+
+    All N rows make one batch where N <= `batch_size`. A warm start runs the last `warm_steps` of the schedule only. Training ends
+    when no member has improved on its held-out rows for `patience`·steps steps; `evaluations` is how often that is looked at.
+
+    Raises `ConfigurationError` for values without a meaning.
+
+    >>> Training(steps=100, warm_steps=30).learning_rate
+    0.003
+    """
+
+    steps: int = 1500
+    warm_steps: int = 400
+    learning_rate: float = 3e-3
+    batch_size: int = 256
+    patience: float = 0.2
+    evaluations: int = 50
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.warm_steps, self.batch_size, self.evaluations)
+        if min(counts) < 1 or self.learning_rate <= 0 or self.patience <= 0:
+            raise ConfigurationError(f"training wants positive numbers throughout; got {self}")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate at a step of the schedule, ½·learning_rate·(1 + cos(π·step/steps))."""
+        return 0.5 * self.learning_rate * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training kept: the networks, each member's losses per data point there, and curves of the member averages."""
+
+    parameters: Parameters
+    nll: Float[Tensor, " K"]
+    penalty: Float[Tensor, " K"]
+    held_out_nll: Float[Tensor, " K"]  # nan for a member that saw every row
+    steps: int
+    curves: dict[str, tuple[float, ...]]
+
+
+class _HeldOut:
+    """Rows that a member never trains on, at most 1,000 each: `index` [K, M] padded to one length, `weight` 1/count or 0."""
+
+    def __init__(self, counts: Int[Tensor, "K N"], x: Tensor, y: Tensor, generator: torch.Generator) -> None:
+        priority = torch.rand(counts.shape, generator=generator, device=generator.device).to(counts.device)
+        unseen = counts == 0
+        found = unseen.sum(1)
+        most = min(int(found.max()), _HELD_OUT_ROWS)
+        index = torch.where(unseen, priority, 2.0).argsort(1)[:, :most]
+        used = found.clamp(max=most)
+        self.weight = (torch.arange(most, device=counts.device) < used[:, None]).to(x.dtype) / used[:, None].clamp_min(1)
+        self.some: Bool[Tensor, " K"] = found > 0
+        self.x, self.y = x[index], y[index]
+
+    @torch.no_grad()
+    def score(self, network: Network, parameters: Parameters) -> tuple[Float[Tensor, " K"], Float[Tensor, "K rows E"]]:
+        """Return each member's held-out nll (nan without rows) and the noise parameters that these rows suggest."""
+        columns = network.columns(parameters.theta, self.x)
+        mean, _ = network.noise.split(columns, parameters.noise)
+        mse = ((self.y - mean).square() * self.weight.unsqueeze(-1)).sum(1)
+        mse = torch.where(self.some.unsqueeze(-1), mse, mse[self.some].mean(0))
+        noise = network.noise.refresh(parameters.noise, mse) if bool(self.some.any()) else parameters.noise
+        nll = (network.nll(columns, noise, self.y) * self.weight).sum(1)
+        return torch.where(self.some, nll, torch.nan), noise
+
+
+class _Best:
+    """The best state of every member so far and the step it was seen at; without held-out rows the last one."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = Parameters(*(t.detach().clone() for t in parameters))
+        self.score = torch.full_like(self.parameters.theta[:, 0], torch.inf)
+        self.step = torch.zeros_like(self.score)
+
+    def update(self, step: int, parameters: Parameters, score: Float[Tensor, " K"]) -> None:
+        better = (score < self.score) | score.isnan()
+        for kept, new in zip(self.parameters, parameters, strict=True):
+            kept[better] = new.detach()[better]
+        self.score[better], self.step[better] = score[better], float(step)
+
+
+def minibatches(
+    x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], counts: Int[Tensor, "K N"], batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Float[Tensor, "K B D"], Float[Tensor, "K B E"]]]:
+    """Yield batches for ever: each member's rows, repeated by its counts, in an order of its own that is redrawn per epoch.
+
+    Every member's counts have the same sum; rows left over at the end of an epoch are dropped.
+    """
+    members, rows = counts.shape
+    index = torch.arange(rows, device=counts.device).repeat(members).repeat_interleave(counts.reshape(-1).long())
+    index = index.reshape(members, -1)
+    batch = x[index[:, :batch_size]], y[index[:, :batch_size]]
+    while index.shape[1] <= batch_size:
+        yield batch
+    while True:
+        order = torch.rand(index.shape, generator=generator, device=generator.device).argsort(1).to(index.device)
+        shuffled = index.gather(1, order)
+        for start in range(0, index.shape[1] - batch_size + 1, batch_size):
+            chosen = shuffled[:, start : start + batch_size]
+            yield x[chosen], y[chosen]
+
+
+def train(
+    network: Network,
+    start: Parameters,
+    x: Float[Tensor, "N D"],
+    y: Float[Tensor, "N E"],
+    counts: Int[Tensor, "K N"],
+    *,
+    training: Training,
+    generator: torch.Generator,
+    first_step: int = 0,
+    progress: Progress | None = None,
+) -> Trained:
+    r"""Minimise Σ_k [ nll_k + (1/2N) Σ precision·θ_k² + noise penalty_k ] over K networks; gradients of members do not mix.
+
+    `counts[k, i]` says how often member k sees row i (a bootstrap sample, or ones). Rows with count 0 are held out, and a member's
+    best state on them is kept; a member that sees every row keeps its last state. `first_step` enters the schedule late.
+
+    Raises `NumericalError` when a loss stops being finite.
+    """
+    parameters = Parameters(*(t.to(x).clone().requires_grad_() for t in start))
+    precision = network.prior_precision().to(x)
+    held_out, best = _HeldOut(counts, x, y, generator), _Best(parameters)
+    batches = minibatches(x, y, counts, training.batch_size, generator)
+    optimiser = torch.optim.Adam([{"params": [parameters.theta]}, {"params": [parameters.noise]}], fused=True)
+    interval = max(1, (training.steps - first_step) // training.evaluations)
+    patience = training.patience * (training.steps - first_step)
+    curves: dict[str, list[float]] = {"step": [], "nll": [], "penalty": [], "held_out_nll": []}
+    for step in range(first_step, training.steps + 1):
+        rows, targets = next(batches)
+        nll = network.nll(network.columns(parameters.theta, rows), parameters.noise, targets).mean(1)
+        penalty = network.penalty(parameters, x.shape[0], precision)
+        if (step - first_step) % interval == 0 or step == training.steps:
+            score, noise = held_out.score(network, parameters)
+            parameters.noise.data.copy_(noise)
+            figures = (float(step), *(float(t.detach().nanmean()) for t in (nll, penalty, score)))
+            _check_finite(step, figures[1] + figures[2], x, y)
+            best.update(step, parameters, score)
+            for curve, figure in zip(curves.values(), figures, strict=True):
+                curve.append(figure)
+            if progress is not None:
+                progress(step - first_step, training.steps - first_step, {"nll": figures[1], "held_out_nll": figures[3]})
+            if step - float(best.step.max()) > patience:
+                break
+        for group, factor in zip(optimiser.param_groups, (1.0, network.noise.rate), strict=True):
+            group["lr"] = factor * training.rate(step)
+        optimiser.zero_grad()
+        (nll + penalty).sum().backward()
+        optimiser.step()
+    return Trained(
+        best.parameters,
+        _training_nll(network, best.parameters, x, y, counts),
+        network.penalty(best.parameters, x.shape[0], precision),
+        torch.where(held_out.some, best.score, torch.nan),
+        step - first_step,
+        {name: tuple(curve) for name, curve in curves.items()},
+    )
+
+
+def _check_finite(step: int, loss: float, x: Tensor, y: Tensor) -> None:
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the training loss is {loss} at step {step}; |x| reaches {float(x.abs().max()):.3g}, |y| {float(y.abs().max()):.3g}; "
+            "whiten both, or lower the learning rate"
+        )
+
+
+@torch.no_grad()
+def _training_nll(network: Network, parameters: Parameters, x: Tensor, y: Tensor, counts: Tensor) -> Float[Tensor, " K"]:
+    total = torch.zeros_like(parameters.theta[:, 0])
+    for rows, targets, weight in zip(x.split(_CHUNK_ROWS), y.split(_CHUNK_ROWS), counts.split(_CHUNK_ROWS, 1), strict=True):
+        nll = network.nll(network.columns(parameters.theta, rows.unsqueeze(0)), parameters.noise, targets.unsqueeze(0))
+        total += (nll * weight).sum(1)
+    return total / counts.sum(1)
