@@ -22,9 +22,10 @@ class Episode:
     (2, torch.Size([3, 1]))
     """
 
-    states: Float[Tensor, "_ S"]  # [T + 1, S]
-    actions: Float[Tensor, "T A"]
-    rewards: Float[Tensor, "T"] | None = None
+    # Shapes are checked below, with errors of our own, not only where the tests check annotations.
+    states: Float[Tensor, "..."]  # [T + 1, S]
+    actions: Float[Tensor, "..."]  # [T, A]
+    rewards: Float[Tensor, "..."] | None = None  # [T]
     terminated: bool = False
 
     def __post_init__(self) -> None:

@@ -28,9 +28,10 @@ class Log:
     Log(name='toy', samples=3, outputs=1, inputs=1, 0 s to 0.2 s)
     """
 
-    time: Float[Tensor, "T"]  # s
-    output: Float[Tensor, "T Y"]
-    input: Float[Tensor, "T U"]
+    # Shapes are checked below, with errors of our own, not only where the tests check annotations.
+    time: Float[Tensor, "..."]  # [T], s
+    output: Float[Tensor, "..."]  # [T, Y]
+    input: Float[Tensor, "..."]  # [T, U]
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -106,7 +107,7 @@ def resample(log: Log, rate: float) -> Log:
     Raises `ConfigurationError` unless the rate is positive and finite.
 
     >>> log = Log.from_arrays(time=[0.0, 1.0, 2.0], output=[0.0, 4.0, 2.0], input=[1.0, 3.0, 5.0])
-    >>> half = resample(log, rate=2)
+    >>> half = resample(log, rate=2.0)
     >>> half.output.flatten().tolist(), half.input.flatten().tolist()
     ([0.0, 2.0, 4.0, 3.0, 2.0], [1.0, 1.0, 3.0, 3.0, 5.0])
     """

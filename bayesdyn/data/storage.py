@@ -152,8 +152,9 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read any npz file without unpickling; raises `FileError` if it is missing, damaged or holds Python objects."""
     path = _existing(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        # Opened here, because NumPy leaves its own handle open when it meets a damaged file.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
         raise FileError(f"{path} is damaged or no npz file of plain arrays: {error}") from error
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:

@@ -33,12 +33,13 @@ class Transitions:
     ([0, 0, 1], [2, 1])
     """
 
-    state: Float[Tensor, "N S"]
-    action: Float[Tensor, "N A"]
-    next_state: Float[Tensor, "N S"]
-    reward: Float[Tensor, "N"] | None
-    episode: Int[Tensor, "N"]
-    terminated: Bool[Tensor, "N"]
+    # Shapes are checked below, with errors of our own, not only where the tests check annotations.
+    state: Float[Tensor, "..."]  # [N, S]
+    action: Float[Tensor, "..."]  # [N, A]
+    next_state: Float[Tensor, "..."]  # [N, S]
+    reward: Float[Tensor, "..."] | None  # [N]
+    episode: Int[Tensor, "..."]  # [N]
+    terminated: Bool[Tensor, "..."]  # [N]
 
     def __post_init__(self) -> None:
         check_shape("state", self.state, ("N", "S"))
