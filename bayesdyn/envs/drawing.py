@@ -1,40 +1,148 @@
-"""Pictures of the plants, anti-aliased and colour-blind safe, and looping animations of them."""
+"""Pictures of the cart-pole, with what a model imagines over what happens, and looping animations of any pictures."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from bayesdyn.envs.plant import Numbers
+from bayesdyn.envs.scene import GREEN, GREY, INK, MIST, ORANGE, PALE_GREEN, PAPER, SKY, SLATE, VERMILLION, Scene
+from bayesdyn.errors import ConfigurationError, DataError, FileError, ShapeError
 
-SUPERSAMPLING = 3
+VIEW_METRES = 2.7
+CART = (0.32, 0.13)
+WHEEL_RADIUS = 0.035
+SUCCESS_METRES = 0.08  # Kamthe & Deisenroth (2018) count a tip this close as there
+FORCE_METRES = 0.045  # length of the arrow per newton
+FREE_TRAVEL = 0.8  # the camera follows a cart that leaves this range, so that its tip stays in view
 
 
 def draw_cartpole(
     state: Numbers,
-    force: float | None = None,
+    force: int | float | None = None,
     target: bool = True,
     fan: Numbers | None = None,
     *,
-    time: float | None = None,
+    trail: Numbers | None = None,
+    time: int | float | None = None,
+    caption: str | None = None,
+    length: float = 0.5,
     size: tuple[int, int] = (480, 320),
 ) -> Image.Image:
-    """Return a picture of the cart-pole state (x, ẋ, θ̇, θ)."""
-    x, _, _, theta = np.asarray(state, dtype=np.float64)
-    image = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(image)
-    scale = size[1] / 2
-    hinge = (size[0] / 2 + scale * x, size[1] / 2)
-    pen.line([hinge, (hinge[0] + scale * 0.5 * np.sin(theta), hinge[1] + scale * 0.5 * np.cos(theta))], fill="black", width=4)
-    return image
+    """Return a picture, `size` pixels wide and high, of the cart-pole in the true state (x, ẋ, θ̇, θ).
+
+    `force` (N) is drawn as an arrow, `time` (s) and `caption` are written in the upper corners, `target` rings the 8 cm around
+    (0, `length`). `fan` [T, samples, 2] are tip positions (m) that a model imagines, laid over the scene as translucent trails with
+    a dot at their ends; `trail` [T, 2] is where the tip has been.
+    Raises `ShapeError` or `DataError` for arrays of other shapes or with values that are not finite.
+
+    >>> draw_cartpole([0.0, 0.0, 0.0, 3.0], force=-4.0, time=0.0).size
+    (480, 320)
+    """
+    x, _, _, theta = _finite("state", state, (4,))
+    hinge = np.array([x, 0.0])
+    tip = hinge + length * np.array([np.sin(theta), -np.cos(theta)])
+    scene = Scene(size, VIEW_METRES, (x - float(np.clip(x, -FREE_TRAVEL, FREE_TRAVEL)), 0.0))
+    _draw_track(scene)
+    if target:
+        _draw_target(scene, np.array([0.0, length]))
+    if fan is not None:
+        paths = _finite("fan", fan, (None, None, 2))
+        scene.trails(paths, 1.8, SKY, min(0.6, 14 / max(paths.shape[1], 1)), fade=(1.0, 0.5), end=2.2)
+    if trail is not None:
+        scene.trails(_finite("trail", trail, (None, 2))[:, None], 2.4, VERMILLION, 0.8, fade=(0.1, 1.0))
+    _draw_cart(scene, hinge)
+    if force is not None:
+        _draw_force(scene, hinge, force)
+    scene.line(np.stack((hinge, tip)), 7.0, INK)
+    scene.disc(hinge, 0.03, PAPER, INK, 2.0)
+    scene.disc(tip, 0.04, VERMILLION, PAPER, 1.5)
+    if time is not None:
+        scene.note(f"t = {time:.1f} s", 15.0, INK)
+    if caption is not None:
+        scene.note(caption, 15.0, INK, right=True)
+    return scene.image()
 
 
-def save_animation(frames: Iterable[Image.Image | np.ndarray], path: str | Path, fps: float = 10.0) -> None:
-    """Write the frames as a looping GIF, atomically."""
+def save_animation(frames: Iterable[Image.Image | np.ndarray], path: str | Path, fps: int | float = 10) -> None:
+    """Write the frames (pictures, or uint8 [height, width, 3]) as a GIF that loops for ever; whole or not at all.
+
+    GIF counts time in hundredths of a second, so `fps` is met to that. Raises `ConfigurationError` for no frames or no frame
+    rate, `ShapeError` for frames of different sizes, and `FileError` if `path` cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_animation([draw_cartpole([0.0, 0.0, 0.0, a]) for a in (0.0, 0.1)], Path(folder) / "swing.gif")
+    """
     path = Path(path)
-    images = [Image.fromarray(f) if isinstance(f, np.ndarray) else f for f in frames]
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    images[0].save(part, format="GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
-    part.replace(path)
+    images = [(Image.fromarray(f) if isinstance(f, np.ndarray) else f).convert("RGB") for f in frames]
+    sizes = {image.size for image in images}
+    if not images or not 0 < fps <= 100:
+        raise ConfigurationError(f"an animation wants at least one frame and 0 < fps <= 100; got {len(images)} and {fps}")
+    if len(sizes) > 1:
+        raise ShapeError(f"the frames of an animation have one size; got {sorted(sizes)}")
+    first, *rest = _with_one_palette(images)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        first.save(part, "GIF", save_all=True, append_images=rest, duration=10 * round(100 / fps), loop=0, optimize=True)
+        part.replace(path)
+    except OSError as error:
+        raise FileError(f"cannot write the animation {path}: {error}; choose a folder that exists and can be written") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _with_one_palette(images: list[Image.Image]) -> list[Image.Image]:
+    """Return the images in 256 shared colours: a palette per frame would flicker and hide from GIF what has not changed."""
+    width, height = images[0].size
+    chosen = images[:: max(len(images) // 12, 1)]
+    sheet = Image.new("RGB", (width, height * len(chosen)))
+    for row, image in enumerate(chosen):
+        sheet.paste(image, (0, row * height))
+    palette = sheet.quantize(256, Image.Quantize.MAXCOVERAGE)
+    return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+
+
+def _draw_track(scene: Scene) -> None:
+    left, right = scene.span
+    rail = -CART[1] / 2 - 2 * WHEEL_RADIUS
+    scene.line(np.array([[left, rail], [right, rail]]), 2.5, MIST)
+    for tenth in range(int(np.ceil(10 * left)), int(np.floor(10 * right)) + 1):
+        place, major = tenth / 10, tenth % 5 == 0
+        scene.line(np.array([[place, rail - 0.02], [place, rail - (0.055 if major else 0.035)]]), 1.2, GREY if major else MIST)
+        if major and left + 0.1 < place < right - 0.1:
+            scene.text(np.array([place, rail - 0.115]), f"{place:g}", 11.0, GREY)
+
+
+def _draw_target(scene: Scene, place: np.ndarray) -> None:
+    scene.disc(place, SUCCESS_METRES, PALE_GREEN, GREEN, 2.0)
+    for direction in np.array([[1, 0], [-1, 0], [0, 1], [0, -1]]):
+        scene.line(np.stack((place + 0.055 * direction, place + 0.115 * direction)), 2.0, GREEN)
+
+
+def _draw_cart(scene: Scene, hinge: np.ndarray) -> None:
+    for side in (-1, 1):
+        scene.disc(hinge + np.array([side * 0.3 * CART[0], -CART[1] / 2 - WHEEL_RADIUS]), WHEEL_RADIUS, INK)
+    scene.box(hinge, CART, 5.0, SLATE)
+
+
+def _draw_force(scene: Scene, hinge: np.ndarray, force: int | float) -> None:
+    if abs(force) < 0.05:
+        return
+    side = float(np.sign(force))
+    start = hinge + np.array([side * (CART[0] / 2 + 0.02), 0.0])
+    end = start + np.array([FORCE_METRES * force, 0.0])
+    scene.arrow(start, end, 6.0, ORANGE)
+    scene.text(end + np.array([side * 0.03, 0.0]), f"{abs(force):.1f} N", 12.0, SLATE, "lm" if side > 0 else "rm")
+
+
+def _finite(name: str, value: Numbers, shape: tuple[int | None, ...]) -> np.ndarray:
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim != len(shape) or any(want not in (None, got) for got, want in zip(array.shape, shape, strict=True)):
+        wanted = ["any" if want is None else want for want in shape]
+        raise ShapeError(f"{name} wants shape {wanted}; got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise DataError(f"{name} has values that are not finite; leave out the trajectories that diverged")
+    return array

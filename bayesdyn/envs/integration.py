@@ -52,7 +52,7 @@ def integrate(
 
 
 def _weight(n: int, counts: list[int]) -> float:
-    return math.prod(n**2 / (n**2 - i**2) for i in counts if i != n)
+    return math.prod((n**2 / (n**2 - i**2) for i in counts if i != n), start=1.0)
 
 
 def _midpoint_ends(derivative: Callable[[Tensor], Tensor], state: Tensor, inner: Tensor) -> Tensor:
