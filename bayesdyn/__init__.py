@@ -1,6 +1,33 @@
 """bayesdyn: learned dynamics that know how sure they are, and planners that act on it."""
 
-from bayesdyn import errors
+from bayesdyn import envs, errors, objectives, planners, posteriors
+from bayesdyn.codec import Codec, LagCodec
+from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
+from bayesdyn.model import Dynamics, DynamicsModel
+from bayesdyn.mpc import MPC
+from bayesdyn.rollout import TS1, Mean, MomentMatching, PlainDynamics, Trajectory, TSInf, rollout
 
-__all__ = ["Gaussian", "Predictive", "errors"]
+__all__ = [
+    "MPC",
+    "TS1",
+    "Codec",
+    "Dynamics",
+    "DynamicsModel",
+    "Episode",
+    "Gaussian",
+    "LagCodec",
+    "Mean",
+    "MomentMatching",
+    "PlainDynamics",
+    "Predictive",
+    "TSInf",
+    "Trajectory",
+    "Transitions",
+    "envs",
+    "errors",
+    "objectives",
+    "planners",
+    "posteriors",
+    "rollout",
+]

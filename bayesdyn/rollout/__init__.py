@@ -1,0 +1,17 @@
+"""Trajectories under sampled dynamics: `rollout` and the propagation strategies."""
+
+from bayesdyn.rollout.propagation import TS1, Mean, MomentMatching, Noise, PlainDynamics, Propagation, SampledDynamics, TSInf
+from bayesdyn.rollout.rollout import Trajectory, rollout
+
+__all__ = [
+    "TS1",
+    "Mean",
+    "MomentMatching",
+    "Noise",
+    "PlainDynamics",
+    "Propagation",
+    "SampledDynamics",
+    "TSInf",
+    "Trajectory",
+    "rollout",
+]
