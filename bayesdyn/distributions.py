@@ -12,6 +12,7 @@ from bayesdyn.errors import ConfigurationError, ShapeError
 
 _LOG_2PI = math.log(2 * math.pi)
 _BISECTIONS = 80
+_ELEMENTS_AT_ONCE = 2**20
 
 
 class Gaussian(NamedTuple):
@@ -182,17 +183,19 @@ class Predictive(Distribution):
         return (0.5 * (self.component_var.log() + _LOG_2PI + 1)).sum(-1).mean(0)
 
     def mutual_information(self, samples: int = 256, generator: torch.Generator | None = None) -> Float[Tensor, "*batch"]:
-        """Return I(y; component) in nats, [...], as the Monte Carlo mean of log N(y | i) - log p(y) over components i and y ~ N(y | i).
+        """Return I(y; component) in nats, [...], as the Monte Carlo mean of log p(y | i) - log p(y) over pairs (i, y).
 
         Each term is at most log m, and 0 for m = 1, so the estimate is too. `samples` draws are taken per batch element, with a
         fixed seed unless a generator is given, so that the call is repeatable.
         """
         generator = generator or torch.Generator(self.component_mean.device).manual_seed(0)
         total = torch.zeros_like(self.component_mean[0, ..., 0])
-        for _ in range(samples):  # one at a time: [samples, m, ..., E] would not fit for many points
-            index, y = self._draw(self.batch_shape, generator)
+        # In portions: [m, samples, ..., E] would not fit for many points.
+        portion = max(_ELEMENTS_AT_ONCE // max(self.component_mean.numel(), 1), 1)
+        for first in range(0, samples, portion):
+            index, y = self._draw(torch.Size((min(portion, samples - first), *self.batch_shape)), generator)
             parts = self._component_log_prob(y).sum(-1)
-            total += parts.gather(0, index.unsqueeze(0)).squeeze(0) - parts.logsumexp(0)
+            total += (parts.gather(0, index.unsqueeze(0)).squeeze(0) - parts.logsumexp(0)).sum(0)
         return total / samples + math.log(self.components)
 
     def entropy_estimate(self, samples: int = 256, generator: torch.Generator | None = None) -> Float[Tensor, "*batch"]:
