@@ -1,0 +1,204 @@
+"""Covariance functions k(x, x') = s·κ(r) + b·xᵀx', r² = Σ_d (x_d - x'_d)²/ℓ_d²: values, slopes and spectral densities.
+
+Every kernel is stated through h = -½r², because h for all pairs is one matrix product and the RBF is then a bare exponential.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import gpytorch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Keeps the square root of a zero distance differentiable; 1e-15 in r is far below what float64 resolves in κ.
+_TINY = 1e-30
+
+
+class KernelParameters(NamedTuple):
+    """Parameters of E independent kernels in units of x and y: ℓ [E, D], s [E], and b [E] (zeros without a linear part)."""
+
+    lengthscale: Float[Tensor, "E D"]
+    signal_var: Float[Tensor, "E"]
+    linear_var: Float[Tensor, "E"]
+
+
+class Kernel(ABC):
+    """The shape κ of a stationary kernel, κ(0) = 1, and whether a linear part b·xᵀx' is added to it."""
+
+    linear: ClassVar[bool]
+
+    @abstractmethod
+    def correlation(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return κ at h = -½r² <= 0; the memory of h may be reused for the result."""
+
+    @abstractmethod
+    def slope(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return dκ/dh at h = -½r² as a new tensor."""
+
+    @abstractmethod
+    def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
+        """Return factors t, shaped as `like`, such that t·z with z ~ N(0, I_D) follows the spectral density of κ at ℓ = 1."""
+
+    @abstractmethod
+    def gpytorch_kernel(self, inputs: int, outputs: int) -> gpytorch.kernels.Kernel:
+        """Return κ as a GPyTorch kernel with one length-scale per input and batch shape [outputs]."""
+
+
+@dataclass(frozen=True)
+class RBF(Kernel):
+    """κ = exp(h): smooth functions (Rasmussen & Williams 2006, eq. 4.9).
+
+    >>> RBF().correlation(torch.tensor([0.0])).item()
+    1.0
+    """
+
+    linear = False
+
+    def correlation(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return exp(h), in place."""
+        return h.exp_()
+
+    def slope(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return exp(h)."""
+        return h.exp()
+
+    def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
+        """Return ones: the spectral density is standard normal."""
+        return torch.ones_like(like)
+
+    def gpytorch_kernel(self, inputs: int, outputs: int) -> gpytorch.kernels.Kernel:
+        """Return GPyTorch's `RBFKernel`."""
+        return gpytorch.kernels.RBFKernel(ard_num_dims=inputs, batch_shape=torch.Size([outputs]))
+
+
+@dataclass(frozen=True)
+class RBFLinear(Kernel):
+    """κ = exp(h) with a linear part b·xᵀx': a linear trend and smooth deviations from it, as in data with lagged inputs.
+
+    >>> RBFLinear().linear
+    True
+    """
+
+    linear = True
+
+    def correlation(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return exp(h), in place."""
+        return h.exp_()
+
+    def slope(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return exp(h)."""
+        return h.exp()
+
+    def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
+        """Return ones: the spectral density is standard normal."""
+        return torch.ones_like(like)
+
+    def gpytorch_kernel(self, inputs: int, outputs: int) -> gpytorch.kernels.Kernel:
+        """Return GPyTorch's `RBFKernel`, the stationary part."""
+        return gpytorch.kernels.RBFKernel(ard_num_dims=inputs, batch_shape=torch.Size([outputs]))
+
+
+@dataclass(frozen=True)
+class Matern32(Kernel):
+    """κ = (1 + √3 r) exp(-√3 r): once differentiable functions (Rasmussen & Williams 2006, eq. 4.17).
+
+    >>> Matern32().correlation(torch.tensor([0.0])).item()
+    1.0
+    """
+
+    linear = False
+
+    def correlation(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return (1 + √3 r) exp(-√3 r)."""
+        scaled = _scaled_distance(h, 3.0)
+        return (1 + scaled) * torch.exp(-scaled)
+
+    def slope(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return 3 exp(-√3 r)."""
+        return 3 * torch.exp(-_scaled_distance(h, 3.0))
+
+    def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
+        """Return √(3/u), u ~ χ²(3): the spectral density is Student's t with 3 degrees of freedom."""
+        return _student_scale(3, like, generator)
+
+    def gpytorch_kernel(self, inputs: int, outputs: int) -> gpytorch.kernels.Kernel:
+        """Return GPyTorch's `MaternKernel` with ν = 3/2."""
+        return gpytorch.kernels.MaternKernel(nu=1.5, ard_num_dims=inputs, batch_shape=torch.Size([outputs]))
+
+
+@dataclass(frozen=True)
+class Matern52(Kernel):
+    """κ = (1 + √5 r + 5r²/3) exp(-√5 r): twice differentiable functions (Rasmussen & Williams 2006, eq. 4.17).
+
+    >>> Matern52().correlation(torch.tensor([0.0])).item()
+    1.0
+    """
+
+    linear = False
+
+    def correlation(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return (1 + √5 r + 5r²/3) exp(-√5 r)."""
+        scaled = _scaled_distance(h, 5.0)
+        return (1 + scaled + scaled.square() / 3) * torch.exp(-scaled)
+
+    def slope(self, h: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return (5/3)(1 + √5 r) exp(-√5 r)."""
+        scaled = _scaled_distance(h, 5.0)
+        return (5 / 3) * (1 + scaled) * torch.exp(-scaled)
+
+    def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
+        """Return √(5/u), u ~ χ²(5): the spectral density is Student's t with 5 degrees of freedom."""
+        return _student_scale(5, like, generator)
+
+    def gpytorch_kernel(self, inputs: int, outputs: int) -> gpytorch.kernels.Kernel:
+        """Return GPyTorch's `MaternKernel` with ν = 5/2."""
+        return gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=inputs, batch_shape=torch.Size([outputs]))
+
+
+def _scaled_distance(h: Tensor, factor: float) -> Tensor:
+    # √factor · r with r² = -2h.
+    return (h * (-2 * factor)).clamp_min(_TINY).sqrt()
+
+
+def _student_scale(freedom: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    shape = (*like.shape, freedom)
+    chi_squared = torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device).square().sum(-1)
+    return math.sqrt(freedom) * chi_squared.rsqrt()
+
+
+def half_squared_distance(
+    x1: Float[Tensor, "*k N D"], x2: Float[Tensor, "*l M D"], lengthscale: Float[Tensor, "E D"]
+) -> Float[Tensor, "E N M"]:
+    """Return h = -½ Σ_d (x1_d - x2_d)²/ℓ_d² <= 0 for all pairs and outputs; inputs are [N, D], or [E, N, D] for one set per output.
+
+    Inputs are centred on x2 first, since a common offset costs digits in the expanded square.
+    """
+    centre = x2.mean(-2, keepdim=True)
+    scale = lengthscale.unsqueeze(-2)
+    z1, z2 = (x1 - centre) / scale, (x2 - centre) / scale
+    offset = -0.5 * z2.square().sum(-1).unsqueeze(-2)
+    h = torch.baddbmm(offset, z1, z2.mT)
+    return h.sub_(0.5 * z1.square().sum(-1, keepdim=True)).clamp_max_(0.0)
+
+
+def covariance(
+    kernel: Kernel, parameters: KernelParameters, x1: Float[Tensor, "*k N D"], x2: Float[Tensor, "*l M D"]
+) -> Float[Tensor, "E N M"]:
+    """Return k(x1, x2) of every output; inputs are [N, D], or [E, N, D] for one set per output.
+
+    >>> parameters = KernelParameters(torch.ones(1, 1), torch.tensor([2.0]), torch.zeros(1))
+    >>> covariance(RBF(), parameters, torch.zeros(1, 1), torch.tensor([[0.0], [1.0]]))
+    tensor([[[2.0000, 1.2131]]])
+    """
+    result = kernel.correlation(half_squared_distance(x1, x2, parameters.lengthscale)) * parameters.signal_var[:, None, None]
+    if kernel.linear:
+        result = result + parameters.linear_var[:, None, None] * (x1 @ x2.mT)
+    return result
+
+
+def prior_variance(parameters: KernelParameters, x: Float[Tensor, "*k N D"]) -> Float[Tensor, "E N"]:
+    """Return k(x, x) = s + b·|x|² of every output, [E, N]."""
+    return parameters.signal_var[:, None] + parameters.linear_var[:, None] * x.square().sum(-1)

@@ -1,0 +1,87 @@
+"""What to tell the user about a fitted Gaussian process: parameters at a bound, unusual scales, why a covariance is singular."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bayesdyn.errors import NumericalError
+from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
+
+_LARGEST_DISTANCE_ROWS = 4000
+
+
+class AtBound(NamedTuple):
+    """One hyper-parameter that ended at a bound of its interval."""
+
+    name: str
+    output: int
+    feature: int | None
+    side: str
+    value: float
+
+    def __str__(self) -> str:
+        place = f"output {self.output}" + ("" if self.feature is None else f", feature {self.feature}")
+        return f"{self.name}[{place}] = {self.value:g} ({self.side} bound)"
+
+
+def at_bounds(values: Hyperparameters, training: GPTraining, linear: bool) -> list[AtBound]:
+    """Return every hyper-parameter within 1 % of a bound."""
+    named: list[tuple[str, Tensor, tuple[float, float]]] = [
+        ("lengthscale", values.kernel.lengthscale, training.lengthscale),
+        ("signal_var", values.kernel.signal_var, training.signal_var),
+        ("noise_var", values.noise_var, training.noise_var),
+    ]
+    if linear:
+        named.append(("linear_var", values.kernel.linear_var, training.linear_var))
+    found = []
+    for name, tensor, (lower, upper) in named:
+        for side, hit, bound in (("lower", tensor <= 1.01 * lower, lower), ("upper", tensor >= 0.99 * upper, upper)):
+            for index in hit.nonzero().tolist():
+                found.append(AtBound(name, index[0], index[1] if len(index) > 1 else None, side, bound))
+    return found
+
+
+def bound_warnings(bounds: list[AtBound]) -> tuple[str, ...]:
+    """Return a sentence for each kind of bound that makes a fit suspicious; a long length-scale only means an unused feature."""
+    causes = {
+        ("lengthscale", "lower"): "the function changes faster than the data resolve; predictions are over-confident. Look for "
+        "quantised or interpolated targets, or add a linear part",
+        ("signal_var", "lower"): "the output looks constant",
+        ("signal_var", "upper"): "the targets are not whitened, or the function is a trend; try RBFLinear",
+        ("noise_var", "lower"): "the data look noiseless or hold repeated rows; the noise may be under-estimated",
+        ("noise_var", "upper"): "the noise exceeds the whitened targets; are they whitened?",
+    }
+    found = []
+    for (name, side), cause in causes.items():
+        outputs = sorted({b.output for b in bounds if (b.name, b.side) == (name, side)})
+        if outputs:
+            found.append(f"{name} ended at its {side} bound for output {', '.join(map(str, outputs))}: {cause}")
+    return tuple(found)
+
+
+def scale_warnings(x: Tensor, y: Tensor) -> tuple[str, ...]:
+    """Return a sentence if a column's spread is far from 1, where the default bounds and priors no longer fit."""
+    found = []
+    for name, values in (("x", x), ("y", y)):
+        rms = values.double().square().mean(0).sqrt()
+        odd = ((rms > 10) | ((rms < 0.1) & (rms > 0))).nonzero().flatten().tolist()
+        if odd:
+            found.append(
+                f"{name} is not whitened (root mean square of column {odd[0]}: {float(rms[odd[0]]):.2g}); the bounds and priors "
+                "expect about 1, so standardise it first"
+            )
+    return tuple(found)
+
+
+def explain_singular(error: NumericalError, x: Tensor, values: Hyperparameters) -> NumericalError:
+    """Return an error that adds the likely cause of a singular K + σ²I: duplicate rows, a long length-scale or little noise."""
+    sample = x[:_LARGEST_DISTANCE_ROWS]
+    scale = values.kernel.lengthscale.amin(0).to(x)
+    distance = torch.pdist(sample / scale)
+    closest = f"{float(distance.min()):.1e}" if distance.numel() else "none (one row)"
+    longest, noise = float(values.kernel.lengthscale.max()), float(values.noise_var.min())
+    return NumericalError(
+        f"{error}. Smallest distance between two rows, in length-scales: {closest}; longest length-scale {longest:.3g}; smallest "
+        f"noise variance {noise:.1e}. Remove duplicate rows, raise the noise variance or shorten the length-scale"
+    )

@@ -1,0 +1,267 @@
+"""Hyper-parameters of a Gaussian process: the model stated in GPyTorch, its penalised marginal likelihood, its maximiser."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import gpytorch
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.kernels import Kernel, KernelParameters
+from bayesdyn.posteriors.base import Progress
+from bayesdyn.posteriors.gp_likelihood import negative_log_likelihood
+from bayesdyn.posteriors.optimisation import Optimum, minimise
+
+_CURB_POWER = 30
+
+
+@dataclass(frozen=True)
+class GPTraining:
+    """How hyper-parameters are found, in units of whitened x and y.
+
+    The four intervals are hard bounds. `signal_to_noise` is the largest ratio of standard deviations √s/σ and
+    `lengthscale_ratio` the largest ℓ_d/std(x_d) that the curb allows; `restarts` counts the starts after the first.
+
+    Raises `ConfigurationError` for an empty or non-positive interval or a non-positive count.
+
+    >>> GPTraining(max_steps=50).noise_var
+    (1e-06, 2.0)
+    """
+
+    lengthscale: tuple[float, float] = (0.05, 100.0)
+    signal_var: tuple[float, float] = (1e-2, 1e2)
+    linear_var: tuple[float, float] = (1e-6, 1e2)
+    noise_var: tuple[float, float] = (1e-6, 2.0)
+    signal_to_noise: float = 1000.0
+    lengthscale_ratio: float = 100.0
+    max_steps: int = 200
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("lengthscale", "signal_var", "linear_var", "noise_var"):
+            lower, upper = getattr(self, name)
+            if not 0 < lower < upper:
+                raise ConfigurationError(f"{name} wants bounds 0 < lower < upper; got ({lower}, {upper})")
+        if self.signal_to_noise <= 1 or self.lengthscale_ratio <= 1:
+            raise ConfigurationError("signal_to_noise and lengthscale_ratio want numbers above 1")
+        if self.max_steps < 1 or self.restarts < 0:
+            raise ConfigurationError(f"max_steps wants >= 1 and restarts >= 0; got {self.max_steps} and {self.restarts}")
+
+
+class Hyperparameters(NamedTuple):
+    """Kernel parameters and noise variance σ² [E] of E independent Gaussian processes."""
+
+    kernel: KernelParameters
+    noise_var: Float[Tensor, "E"]
+
+
+class _LogInterval(gpytorch.constraints.Interval):
+    """A bounded parameter whose raw value is its logarithm; the optimiser enforces the bounds."""
+
+    def __init__(self, bounds: tuple[float, float]) -> None:
+        super().__init__(*bounds, transform=torch.exp, inv_transform=torch.log)
+
+    def transform(self, tensor: Tensor) -> Tensor:
+        return tensor.exp()
+
+    def inverse_transform(self, transformed_tensor: Tensor) -> Tensor:
+        return transformed_tensor.log()
+
+
+class GPModel(nn.Module):
+    """E independent zero-mean Gaussian processes on D inputs as GPyTorch modules: kernel, likelihood, constraints, priors.
+
+    ℓ_d ~ LogNormal(√2 + ½ log D, √3) (Hvarfner et al. 2024, vanilla Bayesian optimisation), σ² ~ LogNormal(-4, 1).
+    """
+
+    trend: Iterable[gpytorch.kernels.Kernel]
+
+    def __init__(self, kernel: Kernel, inputs: int, outputs: int, training: GPTraining) -> None:
+        super().__init__()
+        self.kernel, self.outputs = kernel, outputs
+        batch = torch.Size([outputs])
+        self.correlation = kernel.gpytorch_kernel(inputs, outputs)
+        self.scale = gpytorch.kernels.ScaleKernel(self.correlation, batch_shape=batch)
+        self.likelihood = gpytorch.likelihoods.GaussianLikelihood(batch_shape=batch)
+        trends = [gpytorch.kernels.LinearKernel(num_dimensions=inputs, batch_shape=batch)] if kernel.linear else []
+        self.trend = nn.ModuleList(trends)
+        self.double()
+        self.correlation.register_constraint("raw_lengthscale", _LogInterval(training.lengthscale))
+        self.scale.register_constraint("raw_outputscale", _LogInterval(training.signal_var))
+        self.likelihood.noise_covar.register_constraint("raw_noise", _LogInterval(training.noise_var))
+        for trend in self.trend:
+            trend.register_constraint("raw_variance", _LogInterval(training.linear_var))
+        lengthscale_prior = gpytorch.priors.LogNormalPrior(math.sqrt(2) + 0.5 * math.log(inputs), math.sqrt(3))
+        self.correlation.register_prior("lengthscale_prior", lengthscale_prior, "lengthscale")
+        noise: gpytorch.Module = self.likelihood.noise_covar
+        noise.register_prior("noise_prior", gpytorch.priors.LogNormalPrior(-4.0, 1.0), "noise")
+
+    def read(self) -> Hyperparameters:
+        """Return the present values, attached to the raw parameters."""
+        outputscale = self.scale.outputscale
+        linear = [trend.variance.flatten() for trend in self.trend]
+        linear_var = linear[0] if linear else torch.zeros_like(outputscale)
+        parameters = KernelParameters(self.correlation.lengthscale.squeeze(-2), outputscale, linear_var)
+        return Hyperparameters(parameters, self.likelihood.noise.squeeze(-1))
+
+    def write(self, values: Hyperparameters) -> None:
+        """Set the values; those outside the bounds are moved to them."""
+        with torch.no_grad():
+            self._set(self.correlation, "raw_lengthscale", values.kernel.lengthscale)
+            self._set(self.scale, "raw_outputscale", values.kernel.signal_var)
+            self._set(self.likelihood.noise_covar, "raw_noise", values.noise_var)
+            for trend in self.trend:
+                self._set(trend, "raw_variance", values.kernel.linear_var)
+
+    @staticmethod
+    def _set(module: gpytorch.Module, name: str, value: Tensor) -> None:
+        constraint, raw = module.constraint_for_parameter_name(name), getattr(module, name)
+        inside = value.to(raw).clamp(constraint.lower_bound, constraint.upper_bound)
+        raw.copy_(constraint.inverse_transform(inside).reshape(raw.shape))
+
+    def covariance_module(self) -> gpytorch.kernels.Kernel:
+        """Return the whole kernel, s·κ plus its linear part, for use in a GPyTorch model."""
+        total: gpytorch.kernels.Kernel = self.scale
+        for trend in self.trend:
+            total = total + trend
+        return total
+
+    def negative_log_prior(self) -> Float[Tensor, "E"]:
+        """Return -log p(ℓ) - log p(σ²) per output."""
+        total = torch.zeros(self.outputs, dtype=torch.float64, device=self.scale.raw_outputscale.device)
+        for module in (self.correlation, self.likelihood.noise_covar):
+            for _, owner, prior, closure, _ in module.named_priors():
+                total = total - prior.log_prob(closure(owner)).reshape(self.outputs, -1).sum(-1)
+        return total
+
+    def raw_bounds(self) -> list[tuple[float, float]]:
+        """Return the interval of every raw (log) parameter, in the order of `parameters()`."""
+        bounds = []
+        for name, parameter in self.named_parameters():
+            *path, leaf = name.split(".")
+            owner: gpytorch.Module = self.get_submodule(".".join(path))
+            constraint = owner.constraint_for_parameter_name(leaf)
+            lower, upper = math.log(float(constraint.lower_bound)), math.log(float(constraint.upper_bound))
+            bounds += [(lower, upper)] * parameter.numel()
+        return bounds
+
+
+def curb(values: Hyperparameters, x_std: Float[Tensor, "D"], training: GPTraining) -> Float[Tensor, "E"]:
+    """Return Σ_d ((log ℓ_d - log std(x_d))/log r_ℓ)³⁰ + ((log √s - log σ)/log r)³⁰: about 0 inside, 1 at each limit, a wall beyond.
+
+    The signal-to-noise limit r keeps float64 moment matching accurate (Deisenroth & Rasmussen 2011, PILCO; pilco-matlab `hypCurb`).
+    """
+    lengthscale = (values.kernel.lengthscale.log() - x_std.log()) / math.log(training.lengthscale_ratio)
+    ratio = 0.5 * (values.kernel.signal_var.log() - values.noise_var.log()) / math.log(training.signal_to_noise)
+    return lengthscale.pow(_CURB_POWER).sum(-1) + ratio.pow(_CURB_POWER)
+
+
+class TrainingResult(NamedTuple):
+    """Best hyper-parameters, their losses in nats [E], evaluations in all, the loss of each output's evaluations, and warnings."""
+
+    values: Hyperparameters
+    nll: Float[Tensor, "E"]
+    penalty: Float[Tensor, "E"]
+    steps: int
+    curves: dict[str, tuple[float, ...]]
+    warnings: tuple[str, ...]
+
+
+def default_start(x: Float[Tensor, "N D"], outputs: int) -> Hyperparameters:
+    """Return ℓ = √D, s = 1, σ² = 0.01 and b = 0.1 for every output."""
+    inputs = x.shape[1]
+    ones = torch.ones(outputs, dtype=torch.float64, device=x.device)
+    lengthscale = math.sqrt(inputs) * torch.ones(outputs, inputs, dtype=torch.float64, device=x.device)
+    return Hyperparameters(KernelParameters(lengthscale, ones, 0.1 * ones), 0.01 * ones)
+
+
+def train(
+    kernel: Kernel,
+    x: Float[Tensor, "N D"],
+    y: Float[Tensor, "N E"],
+    starts: list[Hyperparameters],
+    training: GPTraining,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Minimise (-log p(y|X) - log p(ℓ) - log p(σ²) + curb)/N from each start, output by output; the start of lowest value wins.
+
+    Outputs do not interact, so one search each needs a third of the evaluations of one search over all of them. Rows are put into a
+    canonical order first, so that the result does not depend on the order in which they came.
+
+    Raises `NumericalError` if the objective cannot be evaluated at any start of an output.
+    """
+    outputs, searches = y.shape[1], y.shape[1] * len(starts)
+    found: list[tuple[Hyperparameters, Tensor, Tensor]] = []
+    curves: dict[str, tuple[float, ...]] = {}
+    warnings: list[str] = []
+    for output in range(outputs):
+        problem = _Problem(kernel, x, y[:, output], training)
+        best: Optimum | None = None
+        for index, start in enumerate(starts):
+            search = output * len(starts) + index
+
+            def report(step: int, loss: float, search: int = search) -> None:
+                if progress is not None:
+                    progress(search * training.max_steps + step, searches * training.max_steps, {"loss": loss})
+
+            optimum = minimise(problem, problem.point(_select(start, output)), problem.bounds, training.max_steps, report)
+            curves[f"loss of output {output}, start {index}"] = optimum.curve
+            warnings += [f"output {output}: {text}" for text in optimum.warnings]
+            best = optimum if best is None or optimum.value < best.value else best
+        if best is not None:
+            found.append(problem.at(best.point))
+    values, nll, penalty = zip(*found, strict=True)
+    stacked = KernelParameters(*(torch.cat(parts) for parts in zip(*(v.kernel for v in values), strict=True)))
+    merged = Hyperparameters(stacked, torch.cat([v.noise_var for v in values]))
+    return TrainingResult(merged, torch.cat(nll), torch.cat(penalty), sum(map(len, curves.values())), curves, tuple(warnings))
+
+
+def _select(values: Hyperparameters, output: int) -> Hyperparameters:
+    kernel = KernelParameters(*(t[output : output + 1] for t in values.kernel))
+    return Hyperparameters(kernel, values.noise_var[output : output + 1])
+
+
+class _Problem:
+    """The objective of one output as a function of the vector of raw parameters."""
+
+    def __init__(self, kernel: Kernel, x: Tensor, y: Tensor, training: GPTraining) -> None:
+        columns = torch.cat([x, y.unsqueeze(-1)], 1).detach().double()
+        order = torch.as_tensor(np.lexsort(columns.cpu().numpy().T), device=x.device)
+        self.x, self.y = columns[order, :-1], columns[order, -1:]
+        self.training = training
+        self.model = GPModel(kernel, x.shape[1], 1, training).to(x.device)
+        self.bounds = self.model.raw_bounds()
+        self.raw = list(self.model.parameters())
+        spread = self.x.std(0)
+        # A constant input has no scale of its own; its length-scale is left to the prior.
+        self.x_std = torch.where(spread > 1e-12 * self.x.abs().amax(0), spread, torch.ones_like(spread))
+
+    def point(self, values: Hyperparameters) -> np.ndarray:
+        self.model.write(values)
+        return nn.utils.parameters_to_vector(self.raw).detach().cpu().numpy()
+
+    def _move(self, point: np.ndarray) -> None:
+        nn.utils.vector_to_parameters(torch.as_tensor(point, device=self.x.device), self.raw)
+
+    def _losses(self) -> tuple[Hyperparameters, Tensor, Tensor]:
+        values = self.model.read()
+        nll = negative_log_likelihood(self.model.kernel, self.x, self.y, *values.kernel, values.noise_var)
+        return values, nll, self.model.negative_log_prior() + curb(values, self.x_std, self.training)
+
+    def at(self, point: np.ndarray) -> tuple[Hyperparameters, Tensor, Tensor]:
+        """Return the values, nll [1] and penalty [1] at a point."""
+        self._move(point)
+        with torch.no_grad():
+            return self._losses()
+
+    def __call__(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        self._move(point)
+        _, nll, penalty = self._losses()
+        loss = (nll + penalty).sum() / self.x.shape[0]
+        gradient = torch.autograd.grad(loss, self.raw)
+        return loss.item(), torch.cat([g.flatten() for g in gradient]).cpu().numpy()
