@@ -96,7 +96,7 @@ class TipReward:
 
     Called with state [..., 4], action [..., 1] and next_state [..., 4], gives [...] in (0, 1]; depends on `next_state` only.
     `width` and `length` in metres. Raises `ConfigurationError` unless both are positive.
-    Source: Deisenroth, Fox & Rasmussen, PAMI 2015, section 3.6; width of UCL-SML/pilco-matlab.
+    Source: Deisenroth, Fox & Rasmussen, PAMI 2015; width of UCL-SML/pilco-matlab.
 
     >>> state = torch.zeros(3, 4)
     >>> TipReward(width=1.0)(state, torch.zeros(3, 1), state)
