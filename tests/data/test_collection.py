@@ -91,6 +91,14 @@ def test_random_actions_fill_the_action_space():
     assert 1.98 < actions.max() <= 2
 
 
+def test_a_random_policy_leaves_the_random_state_of_the_environment_alone():
+    env, untouched = gymnasium.make("Pendulum-v1"), gymnasium.make("Pendulum-v1")
+    for space in (env.action_space, untouched.action_space):
+        space.seed(5)
+    random_policy(env)(np.zeros(3))
+    assert env.action_space.sample().tolist() == untouched.action_space.sample().tolist()
+
+
 def test_discrete_actions_are_recorded_as_one_column():
     env = gymnasium.make("CartPole-v1")
     (episode,) = collect(env, random_policy(env), episodes=1)

@@ -41,6 +41,16 @@ def test_the_file_does_not_appear_before_it_is_whole(tmp_path):
     assert names(tmp_path) == ["run.txt"]
 
 
+def test_contents_are_on_disk_before_the_name_points_to_them(tmp_path, monkeypatch):
+    path, flushed = tmp_path / "run.txt", []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (flushed.append((os.fstat(descriptor).st_size, path.exists())), real(descriptor))
+    )
+    write_atomically(path, lambda file: file.write(b"contents"))
+    assert flushed[0] == (len(b"contents"), False)
+
+
 def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     save_tensors(tmp_path / "tensors.safetensors", {"x": torch.zeros(1)})

@@ -64,6 +64,8 @@ def test_a_terminated_row_ends_its_episode_even_where_the_next_state_follows():
     data = Transitions.from_arrays([[0.0], [1.0]], [[0.0], [0.0]], [[1.0], [2.0]], terminated=[True, False])
     assert data.episode.tolist() == [0, 1]
     assert [episode.terminated for episode in data.episodes()] == [True, False]
+    same = Transitions.from_arrays([[0.0], [1.0]], [[0.0], [0.0]], [[1.0], [2.0]], episode=[7, 7], terminated=[True, False])
+    assert [len(episode) for episode in same.episodes()] == [1, 1]
 
 
 def test_a_one_axis_action_is_a_column_and_arrays_tensors_and_lists_agree():
