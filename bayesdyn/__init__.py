@@ -1,9 +1,10 @@
 """bayesdyn: learned dynamics that know how sure they are, and planners that act on it."""
 
-from bayesdyn import envs, errors, objectives, planners, posteriors
+from bayesdyn import envs, errors, loop, objectives, planners, posteriors
 from bayesdyn.codec import Codec, LagCodec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
+from bayesdyn.loop import learn
 from bayesdyn.model import Dynamics, DynamicsModel
 from bayesdyn.mpc import MPC
 from bayesdyn.rollout import TS1, Mean, MomentMatching, PlainDynamics, Trajectory, TSInf, rollout
@@ -26,6 +27,8 @@ __all__ = [
     "Transitions",
     "envs",
     "errors",
+    "learn",
+    "loop",
     "objectives",
     "planners",
     "posteriors",

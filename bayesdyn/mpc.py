@@ -1,7 +1,7 @@
 """Model-predictive control: at each step sample θ, plan over sampled trajectories, execute the first action."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Trajectory, TSInf, rollout
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Anything that draws dynamics: a `DynamicsModel` or your own."""
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError
 
 
+@runtime_checkable
 class SampledDynamics(Protocol):
     """n draws of the dynamics: (state [n or 1, ..., S], action [n or 1, ..., A]) -> Gaussian over the next state [n, ..., S]."""
 

@@ -1,0 +1,93 @@
+"""What a person sees of a loop while it works."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from bayesdyn.loop.trial import Trial
+
+
+class Monitor:
+    """Told by `learn` what happens; this one keeps silent. Use it as a context manager around `learn`, or not at all."""
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def trial_started(self, index: int, trials: int, steps: int | None) -> None:
+        """Trial `index` of `trials` begins (0 is the first); `steps` is its length where known."""
+
+    def fitting(self, done: int, steps: int, figures: dict[str, float]) -> None:
+        """The model is being fitted."""
+
+    def stepped(self, step: int, figures: dict[str, float]) -> None:
+        """The agent has acted."""
+
+    def trial_finished(self, trial: Trial) -> None:
+        """A trial has ended and is on disk."""
+
+
+class RichMonitor(Monitor):
+    """Progress bars with what matters: trial, return, plans per second, one-step NLL, coverage; a line remains of each trial.
+
+    `title` names the run, and `info` the environment's info to show (the distance of a tip, say).
+    """
+
+    def __init__(self, title: str, info: str | None = None, console: Console | None = None) -> None:
+        self.title, self.info = title, info
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console or Console(),
+        )
+        self._fit: TaskID | None = None
+        self._act: TaskID | None = None
+
+    def __enter__(self) -> "RichMonitor":
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def trial_started(self, index: int, trials: int, steps: int | None) -> None:
+        """Replace the bars of the last trial by those of the next."""
+        self._clear()
+        name = f"{self.title} · trial {index}/{trials - 1}"
+        self._fit = self.progress.add_task(f"{name} fit", total=None, figures="", visible=False)
+        self._act = self.progress.add_task(f"{name} act", total=steps, figures="")
+
+    def fitting(self, done: int, steps: int, figures: dict[str, float]) -> None:
+        """Move the bar of the fit."""
+        if self._fit is not None:
+            self.progress.update(self._fit, completed=done, total=steps, figures=_text(figures), visible=True)
+
+    def stepped(self, step: int, figures: dict[str, float]) -> None:
+        """Move the bar of the trial."""
+        if self._act is not None:
+            self.progress.update(self._act, completed=step, figures=_text(figures))
+
+    def trial_finished(self, trial: Trial) -> None:
+        """Leave one line of the trial."""
+        self._clear()
+        shown = {name: trial.metrics[name] for name in ("return", "nll", "coverage90", "plans_per_second") if name in trial.metrics}
+        if self.info is not None and self.info in trial.infos:
+            shown[f"{self.info} over the last 10 steps, at most"] = trial.last(self.info)
+        kind = "controlled" if trial.controlled else "random"
+        self.progress.console.print(f"[bold]{self.title}[/] trial {trial.index} ({kind}): {_text(shown)}")
+
+    def _clear(self) -> None:
+        for task in (self._fit, self._act):
+            if task is not None:
+                self.progress.remove_task(task)
+        self._fit = self._act = None
+
+
+def _text(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())

@@ -1,0 +1,107 @@
+"""A run is a folder: configuration, trials, models, metrics, pictures; nothing that was finished is ever lost."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from bayesdyn.data import Transitions, write_atomically
+from bayesdyn.errors import ConfigurationError, FileError
+from bayesdyn.loop.trial import Trial
+from bayesdyn.model import DynamicsModel
+
+_FORMAT = "bayesdyn-run/1"
+
+
+class Run:
+    """The trials of a run, in memory and, with a folder, on disk:
+
+        config.json   metrics.csv   trials/NN.safetensors   models/NN.safetensors   pictures/
+
+    Each file is written whole or not at all, a trial as soon as it ends, so that a run can be killed at any moment and resumed.
+    `models/NN` is the model as it was fitted before trial NN.
+    """
+
+    def __init__(self, folder: Path | None, config: dict[str, Any], trials: list[Trial]) -> None:
+        self.folder = folder
+        self.config = config
+        self.trials = trials
+
+    @classmethod
+    def start(cls, folder: str | Path | None, config: dict[str, Any]) -> "Run":
+        """Begin a run, or take up the one in `folder`, which must have been made with the same configuration.
+
+        Raises `ConfigurationError` naming what differs, `FileError` for a damaged folder.
+        """
+        config = json.loads(json.dumps({"format": _FORMAT, **config}))
+        if folder is None:
+            return cls(None, config, [])
+        folder = Path(folder)
+        if (folder / "config.json").exists():
+            run = cls.open(folder)
+            changed = sorted(k for k in {*run.config, *config} if run.config.get(k) != config.get(k))
+            if changed:
+                was = ", ".join(f"{k}: {run.config.get(k)!r} there, {config.get(k)!r} now" for k in changed)
+                raise ConfigurationError(f"{folder} holds a run with another configuration ({was}); choose another folder")
+            return run
+        for name in ("trials", "models", "pictures"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
+        return cls(folder, config, [])
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """Read a run; raises `FileError` if the folder holds none or a file is damaged."""
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except FileNotFoundError as error:
+            raise FileError(f"{folder} holds no run: there is no config.json in it") from error
+        except ValueError as error:
+            raise FileError(f"{folder / 'config.json'} is damaged: {error}") from error
+        if not isinstance(config, dict) or config.get("format") != _FORMAT:
+            raise FileError(f"{folder} holds no run that this version reads: config.json does not say {_FORMAT}")
+        trials = [Trial.load(path) for path in sorted((folder / "trials").glob("*.safetensors"))]
+        if [trial.index for trial in trials] != list(range(len(trials))):
+            raise FileError(f"{folder / 'trials'} lacks a trial: found {[trial.index for trial in trials]}")
+        return cls(folder, config, trials)
+
+    def add(self, trial: Trial) -> None:
+        """Append a finished trial and write it."""
+        self.trials.append(trial)
+        if self.folder is not None:
+            trial.save(self.folder / "trials" / f"{trial.index:03d}.safetensors")
+            self._write_metrics()
+
+    def transitions(self) -> Transitions:
+        """Return the data of all trials, one episode each."""
+        return Transitions.from_episodes([trial.episode for trial in self.trials])
+
+    def save_model(self, index: int, model: DynamicsModel) -> None:
+        """Keep the model that was fitted before trial `index`."""
+        if self.folder is not None:
+            model.save(self._model_path(index))
+
+    def load_model(self, index: int, model: DynamicsModel) -> bool:
+        """Load the model that was fitted before trial `index`, if it was kept; say whether it was."""
+        path = self._model_path(index)
+        if self.folder is None or not path.exists():
+            return False
+        model.load(path)
+        return True
+
+    def _model_path(self, index: int) -> Path:
+        return (self.folder or Path()) / "models" / f"{index:03d}.safetensors"
+
+    def _write_metrics(self) -> None:
+        assert self.folder is not None
+        columns = ["trial", "controlled"]
+        for trial in self.trials:
+            columns += [name for name in trial.metrics if name not in columns]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        for trial in self.trials:
+            writer.writerow({"trial": trial.index, "controlled": trial.controlled, **trial.metrics})
+        write_atomically(self.folder / "metrics.csv", lambda file: file.write(text.getvalue().encode()))
