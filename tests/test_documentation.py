@@ -12,6 +12,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
     r"^(?P<indent>[ ]*)(?P<fence>`{3,}|~{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)(?P=fence)[ ]*$", re.MULTILINE | re.DOTALL
 )
+MODULES = {f.relative_to(ROOT / "bayesdyn").with_suffix("").parts[0] for f in (ROOT / "bayesdyn").rglob("[a-z]*.py")}
+INTERNAL = {"cli", "linalg", "report"}
 
 
 class Block(NamedTuple):
@@ -72,3 +74,10 @@ def test_a_failing_block_fails_the_page() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         run_page("```python\nx = 1\nx / 0\n```\n", "page")
     assert caught.traceback[-1].lineno + 1 == 3
+
+
+@pytest.mark.parametrize("module", sorted(MODULES - INTERNAL))
+def test_reference_covers_the_package(module: str) -> None:
+    """Each public module of the package has its place on a page of docs/reference."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    assert re.search(rf"^::: bayesdyn\.{module}$", pages, re.MULTILINE), f"add `::: bayesdyn.{module}` to a page of docs/reference"

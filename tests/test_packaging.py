@@ -10,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -94,6 +96,16 @@ def test_exported_names_resolve(name: str) -> None:
     exported = list(getattr(module, "__all__", ()))
     assert sorted(set(exported)) == sorted(exported)
     assert [n for n in exported if getattr(module, n, None) is None] == []
+
+
+def test_shapes_and_types_are_checked_in_tests() -> None:
+    """The hook that compares tensors with their annotated shapes is on; an int passes for a float, as it does for mypy."""
+    from bayesdyn.objectives import CVaR
+    from bayesdyn.posteriors.base import r_squared
+
+    with pytest.raises(TypeCheckError):
+        r_squared(torch.zeros(2, 1), torch.zeros(3, 1))
+    assert CVaR(alpha=1)(torch.tensor([[1.0], [3.0]])).item() == 2.0
 
 
 @pytest.mark.parametrize("requirement", [*PROJECT["dependencies"], *EXTRAS["dev"], *EXTRAS["docs"]])
