@@ -230,8 +230,9 @@ class Transitions:
 
 def _shares(fractions: Sequence[float], count: int) -> list[int]:
     """Return whole numbers near fraction·count, each at least 1, that sum to count."""
-    shares = [1] * len(fractions)
-    for _ in range(count - len(fractions)):
+    spare = count - len(fractions)
+    shares = [1 + int(fraction * spare) for fraction in fractions]
+    while sum(shares) < count:
         shares[max(range(len(shares)), key=lambda part: fractions[part] * count - shares[part])] += 1
     return shares
 
