@@ -53,8 +53,8 @@ def learn(
     """Collect `initial` random trials, then `trials` times: fit on all data, plan and act, add the data.
 
     The lecture's ways (CS285, model-based reinforcement learning): 0.5 is `trials=1, replan_every=None` (one fit, one open-loop
-    plan), 1.0 several trials with `replan_every=None` (aggregated data), 1.5 `replan_every=1` (MPC); with an `Expected` objective over
-    several draws of θ it is 1.5 with uncertainty.
+    plan), 1.0 several trials with `replan_every=None` (aggregated data), 1.5 `replan_every=1` (MPC); with an `Expected`
+    objective over several draws of θ it is 1.5 with uncertainty.
 
     With `run`, a folder, every trial is on disk when it ends; the same call on the same folder goes on where it stopped, with the
     same result as an undisturbed run. `stop(trial)` ends the run early. Each trial has its own random numbers, drawn from `seed`.
@@ -76,7 +76,7 @@ def learn(
         monitor.trial_started(index, initial + trials, steps)
         if index < initial:
             policy = random_policy(env, _generator(seed, index, _BASE))
-            act = _Act(lambda observation, t, policy=policy: np.asarray(policy(observation)), None)  # type: ignore[misc]
+            act = _Act(lambda observation, t, policy=policy: np.asarray(policy(observation)), None)
             trial = _run_trial(env, index, act, seed, monitor, {}, ())
         else:
             data = record.transitions()
@@ -157,7 +157,9 @@ def _run_trial(
     warnings: tuple[str, ...],
 ) -> Trial:
     observation, _ = env.reset(seed=_number(seed, index, _RESET))
-    states, actions, rewards = [np.array(observation, dtype=np.float64)], [], []
+    states = [np.array(observation, dtype=np.float64)]
+    actions: list[np.ndarray] = []
+    rewards: list[float] = []
     infos: dict[str, list[Any]] = {}
     imagined: list[Tensor] = []
     ages: list[int] = []

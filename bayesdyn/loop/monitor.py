@@ -7,6 +7,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bayesdyn.loop.trial import Trial
 
+_SHOWN: tuple[str, ...] = ("return", "nll", "coverage90", "plans_per_second")
+
 
 class Monitor:
     """Told by `learn` what happens; this one keeps silent. Use it as a context manager around `learn`, or not at all."""
@@ -76,7 +78,7 @@ class RichMonitor(Monitor):
     def trial_finished(self, trial: Trial) -> None:
         """Leave one line of the trial."""
         self._clear()
-        shown = {name: trial.metrics[name] for name in ("return", "nll", "coverage90", "plans_per_second") if name in trial.metrics}
+        shown = {name: trial.metrics[name] for name in _SHOWN if name in trial.metrics}
         if self.info is not None and self.info in trial.infos:
             shown[f"{self.info} over the last 10 steps, at most"] = trial.last(self.info)
         kind = "controlled" if trial.controlled else "random"
