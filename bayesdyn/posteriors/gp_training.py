@@ -65,6 +65,8 @@ class _LogInterval(gpytorch.constraints.Interval):
 
     def __init__(self, bounds: tuple[float, float]) -> None:
         super().__init__(*bounds, transform=torch.exp, inv_transform=torch.log)
+        # GPyTorch rounds bounds to the default dtype.
+        self.lower_bound, self.upper_bound = torch.tensor(bounds, dtype=torch.float64)
 
     def transform(self, tensor: Tensor) -> Tensor:
         return tensor.exp()
@@ -73,12 +75,17 @@ class _LogInterval(gpytorch.constraints.Interval):
         return transformed_tensor.log()
 
 
+def _log_normal(location: float, scale: float) -> gpytorch.priors.LogNormalPrior:
+    return gpytorch.priors.LogNormalPrior(*torch.tensor([location, scale], dtype=torch.float64))
+
+
 class GPModel(nn.Module):
     """E independent zero-mean Gaussian processes on D inputs as GPyTorch modules: kernel, likelihood, constraints, priors.
 
     ℓ_d ~ LogNormal(√2 + ½ log D, √3) (Hvarfner et al. 2024, vanilla Bayesian optimisation), σ² ~ LogNormal(-4, 1).
     """
 
+    likelihood: gpytorch.likelihoods.GaussianLikelihood
     trend: Iterable[gpytorch.kernels.Kernel]
 
     def __init__(self, kernel: Kernel, inputs: int, outputs: int, training: GPTraining) -> None:
@@ -94,12 +101,10 @@ class GPModel(nn.Module):
         self.correlation.register_constraint("raw_lengthscale", _LogInterval(training.lengthscale))
         self.scale.register_constraint("raw_outputscale", _LogInterval(training.signal_var))
         self.likelihood.noise_covar.register_constraint("raw_noise", _LogInterval(training.noise_var))
-        for trend in self.trend:
+        for trend in trends:
             trend.register_constraint("raw_variance", _LogInterval(training.linear_var))
-        lengthscale_prior = gpytorch.priors.LogNormalPrior(math.sqrt(2) + 0.5 * math.log(inputs), math.sqrt(3))
-        self.correlation.register_prior("lengthscale_prior", lengthscale_prior, "lengthscale")
-        noise: gpytorch.Module = self.likelihood.noise_covar
-        noise.register_prior("noise_prior", gpytorch.priors.LogNormalPrior(-4.0, 1.0), "noise")
+        self.correlation.register_prior("lengthscale_prior", _log_normal(2**0.5 + 0.5 * math.log(inputs), 3**0.5), "lengthscale")
+        self.likelihood.noise_covar.register_prior("noise_prior", _log_normal(-4.0, 1.0), "noise")
 
     def read(self) -> Hyperparameters:
         """Return the present values, attached to the raw parameters."""
