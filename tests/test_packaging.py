@@ -21,7 +21,8 @@ MODULES = sorted(
     {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for f in FILES} - {"bayesdyn.__main__"}
 )
 PUBLIC = [name for name in MODULES if not any(part.startswith("_") for part in name.split("."))]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 STRANGERS = {
     ("planners", "posteriors"),
@@ -87,6 +88,14 @@ def test_import_brings_no_plotting() -> None:
 def test_metadata_version_is_the_project_version() -> None:
     """An installed copy says the version that pyproject.toml says."""
     assert importlib.metadata.version("bayesdyn") == PROJECT["version"]
+
+
+def test_data_files_are_packaged() -> None:
+    """What stands in the package beside its code (data, templates, the typing marker) is installed with it."""
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["bayesdyn"]
+    packaged = {file for pattern in patterns for file in (ROOT / "bayesdyn").glob(pattern)}
+    beside = {f for f in (ROOT / "bayesdyn").rglob("*") if f.is_file() and f.suffix not in {".py", ".pyc"}}
+    assert beside - packaged == set()
 
 
 @pytest.mark.parametrize("name", PUBLIC)
