@@ -1,0 +1,97 @@
+"""Ready-made settings by name: posteriors, and tasks with their codec, reward and planner."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import gymnasium
+
+from bayesdyn.codec import Codec
+from bayesdyn.envs import CARTPOLE_ID, TipReward
+from bayesdyn.errors import UnknownNameError
+from bayesdyn.model import DynamicsModel
+from bayesdyn.mpc import MPC, Sampler
+from bayesdyn.planners import ICEM, Planner
+from bayesdyn.posteriors import BootstrapEnsemble, ExactGP, Posterior
+from bayesdyn.rewards import Reward
+
+Named = TypeVar("Named")
+
+posteriors: dict[str, Callable[[], Posterior]] = {
+    "gp": lambda: ExactGP(features=256),
+    "ensemble": BootstrapEnsemble,
+}
+"""Posteriors by the names of the command line; each call makes an unfitted one for control at small data."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment with all that learning to act in it takes.
+
+    `distance` names the environment's info that says how far from solved it is, `solved_below` the distance that counts as solved.
+    """
+
+    env_id: str
+    angles: tuple[int, ...]
+    reward: Reward
+    planner: Planner
+    draws: int = 10
+    discount: float = 1.0
+    trials: tuple[tuple[str, int], ...] = ()
+    distance: str | None = None
+    solved_below: float = 0.0
+
+    def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
+        """Make the Gymnasium environment."""
+        return gymnasium.make(self.env_id, **options)
+
+    def codec(self) -> Codec:
+        """Make the codec."""
+        return Codec(angles=self.angles)
+
+    def model(self, posterior: str) -> DynamicsModel:
+        """Make an unfitted model with a posterior named in `posteriors`; raises `UnknownNameError` for another name."""
+        return DynamicsModel(self.codec(), find("posterior", posterior, posteriors)())
+
+    def agent(self, model: Sampler) -> MPC:
+        """Make the agent that plans with the model."""
+        return MPC(model, self.planner, self.reward, draws=self.draws, discount=self.discount)
+
+
+tasks: dict[str, Task] = {
+    CARTPOLE_ID: Task(
+        env_id=CARTPOLE_ID,
+        angles=(3,),
+        reward=TipReward(width=0.5),
+        planner=ICEM(horizon=15, candidates=100, elites=10, iterations=5),
+        trials=(("gp", 3), ("ensemble", 6)),
+        distance="tip_distance",
+        solved_below=0.1,
+    ),
+}
+"""Tasks by environment id."""
+
+
+def task(env_id: str) -> Task:
+    """Return the task of an environment; raises `UnknownNameError`, with the known ids, for one without settings.
+
+    >>> task("bayesdyn/CartPoleSwingUp-v0").distance
+    'tip_distance'
+    """
+    return find("environment", env_id, tasks)
+
+
+def find(what: str, name: str, known: Mapping[str, Named]) -> Named:
+    """Look a name up; raises `UnknownNameError` that lists the known names and suggests the nearest.
+
+    >>> find("posterior", "gpp", {"gp": 1})
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.UnknownNameError: there is no posterior 'gpp'; did you mean 'gp'? Known: gp
+    """
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        raise UnknownNameError(f"there is no {what} {name!r};{hint} Known: {', '.join(known)}")
+    return known[name]
