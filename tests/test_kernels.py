@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bayesdyn.kernels import RBF, KernelParameters, Matern32, Matern52, RBFLinear, covariance, half_squared_distance, prior_variance
+from bayesdyn.kernels import LOG2_E, RBF, KernelParameters, Matern32, Matern52, RBFLinear, covariance, prior_variance, rbf_exponent
 from bayesdyn.posteriors.gp_training import GPModel, GPTraining, Hyperparameters
 
 F64 = torch.float64
@@ -30,17 +30,17 @@ def test_covariance_agrees_with_gpytorch(kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
 def test_the_slope_is_the_derivative_of_the_correlation(kernel):
-    h = -torch.linspace(1e-3, 8, 40, dtype=F64)
-    free = h.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(kernel.correlation(free.clone()).sum(), free)
-    torch.testing.assert_close(kernel.slope(h), slope, rtol=1e-10, atol=1e-14)
+    half_square = -torch.linspace(1e-3, 8, 40, dtype=F64)
+    free = half_square.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(kernel.correlation(LOG2_E * free).sum(), free)
+    torch.testing.assert_close(kernel.slope(LOG2_E * half_square), slope, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
 def test_the_diagonal_is_the_prior_variance(kernel):
     x = inputs(6)
     diagonal = covariance(kernel, parameters(kernel), x, x).diagonal(dim1=-2, dim2=-1)
-    # h = 0 is met to rounding only, and a Matérn 3/2 falls off with √(-h) there, to first order cancelled: 3·(-h) remains.
+    # q = 0 is met to rounding only; all kernels fall off linearly in q.
     torch.testing.assert_close(diagonal, prior_variance(parameters(kernel), x), rtol=1e-12, atol=1e-12)
 
 
@@ -48,8 +48,8 @@ def test_distances_survive_a_large_common_offset():
     x = inputs(5)
     lengthscale = torch.ones(1, 3, dtype=F64)
     # The offset is representable to 1e-10 here, so distances can be no better than that.
-    moved = half_squared_distance(x + 1e6, x + 1e6, lengthscale)
-    torch.testing.assert_close(moved, half_squared_distance(x, x, lengthscale), rtol=0, atol=1e-8)
+    moved = rbf_exponent(x + 1e6, x + 1e6, lengthscale)
+    torch.testing.assert_close(moved, rbf_exponent(x, x, lengthscale), rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
@@ -62,7 +62,7 @@ def test_spectral_frequencies_reproduce_the_correlation(kernel):
         # All three coordinates move, so that one scale per dimension instead of per frequency would show.
         x = torch.full((3,), distance / 3**0.5, dtype=F64)
         cosine = torch.cos(x @ frequencies)
-        expected = kernel.correlation(torch.tensor(-0.5 * distance**2, dtype=F64))
+        expected = kernel.correlation(torch.tensor(-0.5 * LOG2_E * distance**2, dtype=F64))
         assert abs(float(cosine.mean() - expected)) < 4.5 * float(cosine.std()) / count**0.5
 
 

@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.kernels import Kernel, half_squared_distance
+from bayesdyn.kernels import Kernel, rbf_exponent
 from bayesdyn.linalg import add_diagonal, jittered_cholesky
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, x: Tensor, y: Tensor, ell: Tensor, s: Tensor, b: Tensor, noise: Tensor) -> Tensor:
-        h = half_squared_distance(x, x, ell)
-        slope = kernel.slope(h).mul_(s[:, None, None])
-        signal = kernel.correlation(h).mul_(s[:, None, None])
+        exponent = rbf_exponent(x, x, ell)
+        slope = kernel.slope(exponent).mul_(s[:, None, None])
+        signal = kernel.correlation(exponent).mul_(s[:, None, None])
         full = signal + b[:, None, None] * (x @ x.mT) if kernel.linear else signal
         factor, _ = jittered_cholesky(add_diagonal(full, noise))
         targets = y.mT.unsqueeze(-1)
@@ -53,7 +53,7 @@ def negative_log_likelihood(
 ) -> Float[Tensor, "E"]:
     """Return -log p(y | X) in nats per output, ½ yᵀK_n⁻¹y + ½ log|K_n| + ½N log 2π with K_n = K + σ²I.
 
-    The gradient to the parameters comes with the value, from V = W∘(s dκ/dh), W = K_n⁻¹ - ααᵀ and z = x/ℓ:
+    The gradient to the parameters comes with the value, from V = W∘(s dκ/d(-½r²)), W = K_n⁻¹ - ααᵀ and z = x/ℓ:
 
         ∂/∂log ℓ_d = Σ_i (V1)_i z_id² - Σ_i z_id (V z_d)_i,   ∂/∂log s = ½ ΣW∘sκ,   ∂/∂b = ½ tr XᵀWX,   ∂/∂σ² = ½ tr W
 
