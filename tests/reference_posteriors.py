@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data, fresh_generator, r_squared
 
 Features = Callable[[Tensor], Tensor]
 
@@ -67,6 +67,7 @@ class ConjugateRegression(Posterior):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> LinearFunction:
         self.check_sample(n)
+        generator = generator or fresh_generator()
         noise = torch.randn((n, *self.mean.shape), generator=generator, dtype=self.mean.dtype)
         weight = self.mean + torch.linalg.solve_triangular(self.factor.T, noise, upper=True)
         return LinearFunction(self.features, weight, torch.full_like(self.mean[0], self.noise_var), self.sizes[0])

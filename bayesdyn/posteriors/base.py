@@ -71,8 +71,8 @@ class Posterior(nn.Module, ABC):
     """p(θ|D) of y = f_θ(x) + noise, for whitened x [N, D] and y [N, E]; it knows nothing of states, actions or time.
 
     A subclass keeps what it learned in buffers, named at construction (empty until `fit`), so that `state_dict` holds everything
-    and loads into a fresh object, whatever the sizes and dtype. What comes out has the dtype of the data that went in.
-    Nothing depends on train() or eval().
+    and loads into a fresh object, whatever the sizes and dtype. It may work in a dtype of its own (GPs: float64), but `predict` and
+    the draws answer in the dtype of the x they are asked at. Nothing depends on train() or eval().
     """
 
     @abstractmethod
@@ -92,7 +92,7 @@ class Posterior(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
-        """Draw n functions, using `generator` only (the global random state is left alone).
+        """Draw n functions, using `generator` only, or without one a `fresh_generator` (the global random state is left alone).
 
         Raises `ConfigurationError` for n < 1 and `NotFittedError` before `fit`.
         """
@@ -104,7 +104,7 @@ class Posterior(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype it works in, that of its floating-point buffers: of the data it was fitted on, before that its default."""
+        """The dtype it works in, that of its floating-point buffers: its own choice, or that of the data it was fitted on."""
         tensors = chain(self.buffers(), self.parameters())
         return next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
 
@@ -160,8 +160,19 @@ def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
             raise DataError(f"{name} has {count} non-finite values, first in row {row}, column {column}; remove those rows")
 
 
+def fresh_generator(device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator seeded by the system, for calls that are given none: torch's global random state stays as it is.
+
+    >>> fresh_generator().initial_seed() != fresh_generator().initial_seed()
+    True
+    """
+    generator = torch.Generator(device)
+    generator.seed()
+    return generator
+
+
 def r_squared(y: Float[Tensor, "N E"], prediction: Float[Tensor, "N E"]) -> tuple[float, ...]:
-    """Return 1 - Σ(y - ŷ)² / Σ(y - ȳ)² per output; a constant output counts as 1 if met exactly, else 0."""
+    """Return 1 - Σ(y - ŷ)² / Σ(y - ȳ)² per output; a constant output counts as 1 if met to a thousandth, else 0."""
     tiny = torch.finfo(y.dtype).tiny
     residual = (y - prediction).square().sum(0)
     total = (y - y.mean(0)).square().sum(0)

@@ -51,8 +51,9 @@ def check_posterior(
     """Raise `ConformanceError`, naming the item and what came, unless the posteriors of `make_posterior` keep the contract.
 
     Each call of `make_posterior` returns a new, unfitted posterior with settings cheap enough for a test: per dtype there are four
-    fits, on `rows` or 4·`rows` rows. The items are in `CONTRACT`, one function each. The data are passed in `dtype` (None: float32,
-    then float64), and what comes out has that dtype. Statistical items compare within 5 standard errors, with fixed seeds.
+    fits, on `rows` or 4·`rows` rows. The items are in `CONTRACT`, one function each. Dtype: data and inputs are passed in `dtype`
+    (None: float32, then float64) and all answers must have it, whatever the posterior works in inside. Statistical items compare
+    within 5 standard errors, with fixed seeds.
 
     What an author states about the posterior:
     `data(N, generator)` returns x [N, D] and y [N, E], whitened, for a posterior that cannot learn the smooth toy function;
@@ -60,7 +61,7 @@ def check_posterior(
     `grows_off_data=False`: epistemic variance need not grow away from the data (physics parameters);
     `exact_predict=True`: `predict` is no Monte Carlo mixture, so that only the draws' own error is allowed (ensembles);
     `exact_fit=True`: fitting has a closed form, so that the order of the rows cannot matter;
-    `feature_error`: the stated relative error of the draws' std (random features of GP paths);
+    `feature_error`: relative error of the draws' std that all draws share (random features that stay the same from call to call);
     `compiles=False`: draws need not compile to one graph.
 
     >>> from bayesdyn.posteriors.base import Posterior

@@ -124,13 +124,13 @@ class PosteriorCase:
 
     @cached_property
     def refitted(self) -> Refitted:
-        """A posterior with a past: fitted on the large data, drawn from, warm started and then fitted afresh on the small data."""
+        """A posterior with a past: fitted on the large data, drawn from, warm started with more rows, fitted afresh on `x`, `y`."""
         posterior = self.make()
         self.fit(posterior, self.x_large, self.y_large)
         large, large_state = posterior.predict(self.probes), deepcopy(dict(posterior.state_dict()))
         draws = posterior.sample(3, generator(3))
         answer = draws(self.probes.unsqueeze(0))
         answer = Gaussian(answer.mean.detach().clone(), answer.var.detach().clone())
-        self.fit(posterior, self.x, self.y, warm_start=True)
+        self.fit(posterior, *self._all, warm_start=True)
         self.fit(posterior, self.x, self.y)
         return Refitted(posterior, large, large_state, draws, answer)
