@@ -96,10 +96,10 @@ def bumps(x: Tensor) -> Tensor:
 
 SOUND = {
     "exact": (ConjugateRegression, {"exact_predict": True, "exact_fit": True}),
-    "predict by sampling": (DefaultPredict, {"exact_fit": True}),
-    "point estimate": (PointEstimate, {"epistemic": False}),
-    "members": (Members, {"exact_predict": True}),
-    "certain off the data": (lambda: ConjugateRegression(bumps), {"grows_off_data": False}),
+    "predict by sampling": (DefaultPredict, {"exact_fit": True, "compiles": False}),
+    "point estimate": (PointEstimate, {"epistemic": False, "compiles": False}),
+    "members": (Members, {"exact_predict": True, "compiles": False}),
+    "certain off the data": (lambda: ConjugateRegression(bumps), {"grows_off_data": False, "compiles": False}),
 }
 
 
@@ -116,7 +116,7 @@ def test_the_guides_posterior_passes_whole_from_a_file_of_its_own(tmp_path: Path
     draws, posterior = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[:2]
     (tmp_path / "fourier_regression.py").write_text(draws + posterior, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    check_posterior(importlib.import_module("fourier_regression").FourierRegression)
+    check_posterior(importlib.import_module("fourier_regression").FourierRegression, dtype=torch.float32)
 
 
 def test_data_of_the_authors_own_are_used() -> None:
