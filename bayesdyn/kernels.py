@@ -37,8 +37,8 @@ class Kernel(ABC):
         """Return κ at q = -½r² log₂e <= 0; the memory of q may be reused for the result."""
 
     @abstractmethod
-    def slope(self, q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return dκ/d(-½r²) at q = -½r² log₂e as a new tensor."""
+    def correlation_and_slope(self, q: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Return κ and dκ/d(-½r²) at q = -½r² log₂e <= 0; both may share memory, with q and with each other."""
 
     @abstractmethod
     def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
@@ -63,9 +63,10 @@ class RBF(Kernel):
         """Return 2^q, in place."""
         return q.exp2_()
 
-    def slope(self, q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return 2^q."""
-        return q.exp2()
+    def correlation_and_slope(self, q: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Return 2^q, twice: the exponential is its own derivative."""
+        correlation = q.exp2_()
+        return correlation, correlation
 
     def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         """Return ones: the spectral density is standard normal."""
@@ -90,9 +91,10 @@ class RBFLinear(Kernel):
         """Return 2^q, in place."""
         return q.exp2_()
 
-    def slope(self, q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return 2^q."""
-        return q.exp2()
+    def correlation_and_slope(self, q: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Return 2^q, twice: the exponential is its own derivative."""
+        correlation = q.exp2_()
+        return correlation, correlation
 
     def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         """Return ones: the spectral density is standard normal."""
@@ -118,9 +120,11 @@ class Matern32(Kernel):
         scaled = _scaled_distance(q, 3.0)
         return (1 + scaled) * torch.exp(-scaled)
 
-    def slope(self, q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return 3 exp(-√3 r)."""
-        return 3 * torch.exp(-_scaled_distance(q, 3.0))
+    def correlation_and_slope(self, q: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Return (1 + √3 r) exp(-√3 r) and 3 exp(-√3 r)."""
+        scaled = _scaled_distance(q, 3.0)
+        decay = torch.exp(-scaled)
+        return (1 + scaled) * decay, 3 * decay
 
     def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         """Return √(3/u), u ~ χ²(3): the spectral density is Student's t with 3 degrees of freedom."""
@@ -146,10 +150,11 @@ class Matern52(Kernel):
         scaled = _scaled_distance(q, 5.0)
         return (1 + scaled + scaled.square() / 3) * torch.exp(-scaled)
 
-    def slope(self, q: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return (5/3)(1 + √5 r) exp(-√5 r)."""
+    def correlation_and_slope(self, q: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+        """Return (1 + √5 r + 5r²/3) exp(-√5 r) and (5/3)(1 + √5 r) exp(-√5 r)."""
         scaled = _scaled_distance(q, 5.0)
-        return (5 / 3) * (1 + scaled) * torch.exp(-scaled)
+        decay = torch.exp(-scaled)
+        return (1 + scaled + scaled.square() / 3) * decay, (5 / 3) * (1 + scaled) * decay
 
     def spectral_scale(self, like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         """Return √(5/u), u ~ χ²(5): the spectral density is Student's t with 5 degrees of freedom."""
@@ -181,9 +186,11 @@ def rbf_exponent(
     centre = x2.mean(-2, keepdim=True)
     scale = lengthscale.unsqueeze(-2) / math.sqrt(LOG2_E)
     z1, z2 = (x1 - centre) / scale, (x2 - centre) / scale
-    offset = -0.5 * z2.square().sum(-1).unsqueeze(-2)
-    q = torch.baddbmm(offset, z1, z2.mT)
-    return q.sub_(0.5 * z1.square().sum(-1, keepdim=True)).clamp_max_(0.0)
+    # [z1, 1, -½|z1|²]·[z2, -½|z2|², 1]: the squares ride along in the product, which saves a pass over all pairs.
+    half1, half2 = (-0.5 * z.square().sum(-1, keepdim=True) for z in (z1, z2))
+    left = torch.cat([z1, torch.ones_like(half1), half1], -1)
+    right = torch.cat([z2, half2, torch.ones_like(half2)], -1)
+    return torch.bmm(left, right.mT).clamp_max_(0.0)
 
 
 def covariance(

@@ -8,31 +8,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.kernels import Kernel, rbf_exponent
-from bayesdyn.linalg import add_diagonal, jittered_cholesky
+from bayesdyn.linalg import jittered_cholesky
 
 
 class _NegativeLogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Kernel, x: Tensor, y: Tensor, ell: Tensor, s: Tensor, b: Tensor, noise: Tensor) -> Tensor:
-        exponent = rbf_exponent(x, x, ell)
-        slope = kernel.slope(exponent).mul_(s[:, None, None])
-        signal = kernel.correlation(exponent).mul_(s[:, None, None])
-        full = signal + b[:, None, None] * (x @ x.mT) if kernel.linear else signal
-        factor, _ = jittered_cholesky(add_diagonal(full, noise))
+        correlation, slope = kernel.correlation_and_slope(rbf_exponent(x, x, ell))
+        scale = s[:, None, None]
+        gram = correlation * scale
+        if kernel.linear:
+            gram += b[:, None, None] * (x @ x.mT)
+        gram.diagonal(dim1=-2, dim2=-1).add_(noise.unsqueeze(-1))
+        factor, _ = jittered_cholesky(gram)
         targets = y.mT.unsqueeze(-1)
         alpha = torch.cholesky_solve(targets, factor)
-        size = x.shape[0]
         log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        nll = 0.5 * (targets * alpha).sum((-2, -1)) + log_determinant + 0.5 * size * math.log(2 * math.pi)
-        # dL/dK = ½W, W = K⁻¹ - ααᵀ; every other derivative is a sum over W.
-        w = torch.baddbmm(torch.cholesky_inverse(factor), alpha, alpha.mT, alpha=-1)
-        z = (x - x.mean(0)) / ell.unsqueeze(-2)
-        v = slope.mul_(w)
-        grad_log_ell = (v.sum(-1, keepdim=True) * z.square()).sum(-2) - (z * (v @ z)).sum(-2)
-        grad_log_s = 0.5 * (signal * w).sum((-2, -1))
+        nll = 0.5 * (targets * alpha).sum((-2, -1)) + log_determinant + 0.5 * x.shape[0] * math.log(2 * math.pi)
+        # dL/dK = ½W, W = K⁻¹ - ααᵀ; every other derivative is a sum over W. W's memory then becomes V's: these N x N passes count.
+        w = torch.cholesky_inverse(factor).baddbmm_(alpha, alpha.mT, alpha=-1)
+        grad_s = 0.5 * torch.linalg.vecdot(correlation.flatten(1), w.flatten(1))
         grad_b = 0.5 * (x * (w @ x)).sum((-2, -1)) if kernel.linear else torch.zeros_like(b)
         grad_noise = 0.5 * w.diagonal(dim1=-2, dim2=-1).sum(-1)
-        ctx.save_for_backward(grad_log_ell / ell, grad_log_s / s, grad_b, grad_noise)
+        z = (x - x.mean(0)) / ell.unsqueeze(-2)
+        product = w.mul_(slope) @ torch.cat([z, torch.ones_like(z[..., :1])], -1)
+        grad_log_ell = s.unsqueeze(-1) * ((product[..., -1:] * z.square()).sum(-2) - (z * product[..., :-1]).sum(-2))
+        ctx.save_for_backward(grad_log_ell / ell, grad_s, grad_b, grad_noise)
         return nll
 
     @staticmethod
