@@ -1,0 +1,75 @@
+"""`bayesdyn learn`: learn a task from scratch, with one posterior."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from bayesdyn import loop, presets
+from bayesdyn.cli.options import Debug, Seed, Threads, console, job, where_to_look
+from bayesdyn.loop import RichMonitor, Run
+from bayesdyn.report import write_report
+from bayesdyn.report.scenarios import scenario
+
+
+@job
+def learn(
+    environment: Annotated[str, typer.Argument(metavar="ENV_ID", help="The Gymnasium environment.")],
+    posterior: Annotated[str, typer.Option(help=f"What learns the dynamics: {', '.join(presets.posteriors)}.")] = "gp",
+    trials: Annotated[int, typer.Option(min=1, help="Trials in which the model plans; one of random actions comes before.")] = 6,
+    replan_every: Annotated[int, typer.Option(min=0, help="Steps between plans; 0 plans once per trial (open loop).")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/ENV-POSTERIOR).", show_default=False)] = None,
+    seed: Seed = 0,
+    threads: Threads = 2,
+    debug: Debug = False,
+) -> None:
+    """Learn a task from scratch: fit a model to all data, plan with it, act, add the data, repeat.
+
+    A run is a folder. Run the same command again, and it goes on where it stopped; a larger --trials goes further.
+
+    [bold]Examples[/bold]
+
+      bayesdyn learn bayesdyn/CartPoleSwingUp-v0
+
+      bayesdyn learn Pendulum-v1 --posterior ensemble --trials 8 --out runs/pendulum
+    """
+    task = presets.task(environment)
+    model = task.model(posterior)
+    folder = out or Path("runs") / f"{environment.rpartition('/')[2]}-{posterior}"
+    place = scenario(environment)
+    console.print(f"[bold]{posterior}[/] learns [bold]{place.name}[/]: {place.task}", highlight=False)
+    with RichMonitor(posterior, place.info, console) as monitor:
+        run = loop.learn(
+            task.make_env(),
+            model,
+            task.agent(model),
+            trials=trials,
+            replan_every=replan_every or None,
+            run=folder,
+            seed=seed,
+            monitor=monitor,
+        )
+    console.print(trial_table(run))
+    where_to_look(write_report(folder / "report.html", {posterior: run}))
+
+
+def trial_table(run: Run) -> Table:
+    """Return a run's trials as a table for the terminal."""
+    place = scenario(run.config["environment"])
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
+    for name in ("trial", "return", place.info_name and "from the goal", "90 % coverage", "plans per second"):
+        if name:
+            table.add_column(name, justify="right")
+    for trial in run.trials:
+        distance = place.distance(trial)
+        shown = [] if not place.info_name else ["–" if distance is None else f"{distance:.3f} {place.unit}"]
+        table.add_row(
+            str(trial.index) if trial.controlled else f"{trial.index} (random)",
+            f"{trial.metrics['return']:.2f}",
+            *shown,
+            f"{100 * trial.metrics['coverage90']:.0f} %" if "coverage90" in trial.metrics else "–",
+            f"{trial.metrics['plans_per_second']:.1f}" if "plans_per_second" in trial.metrics else "–",
+            style="bold green" if place.is_solved(trial) else None,
+        )
+    return table

@@ -1,0 +1,118 @@
+"""Small SVG panels that follow the page: drawn with Matplotlib, coloured by CSS variables, so that they are right in light and dark."""
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# What Matplotlib draws in the left colour, the page shows in the right one. The series colours are those of Okabe & Ito, "Color
+# Universal Design" (2008), which people with any common colour blindness tell apart; the page brightens them on a dark ground.
+INK, MUTED, GRID, PAPER = "#1a1b1c", "#6a6b6c", "#dcdddf", "#fdfefc"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+BASELINES = ("#7b7c7d", "#9b9c9d")
+VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--grid)",
+    PAPER: "var(--paper)",
+    **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
+    **{colour: f"var(--baseline-{index})" for index, colour in enumerate(BASELINES)},
+}
+_KNOWN = {"gp": 0, "ensemble": 1}
+_PIXELS_PER_INCH = 72  # of Matplotlib's SVG: a font size in points is one in the page's pixels
+_IDENTITY = re.compile(r' id="([^"]*)"')
+_REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)")
+_DECIMALS = re.compile(r"(\d+\.\d\d)\d+")
+_UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|font-family: [^;\"]*;", flags=re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its markup, its title, one sentence on how to read it, and what it shows in words."""
+
+    title: str
+    reading: str
+    alt: str
+    markup: str
+
+
+class Palette:
+    """One colour per posterior, the same in every figure; baselines are grey.
+
+    >>> Palette(["ensemble", "gp"], ["ridge"]).variable("gp")
+    'var(--series-0)'
+    """
+
+    def __init__(self, names: Sequence[str], baselines: Sequence[str] = ()) -> None:
+        free = [index for index in range(len(SERIES)) if index not in {_KNOWN[n] for n in names if n in _KNOWN}]
+        others = [name for name in dict.fromkeys(names) if name not in _KNOWN]
+        places = {name: free[place % len(free)] for place, name in enumerate(others)} | _KNOWN
+        self._colours = {name: SERIES[places[name]] for name in names}
+        self._colours |= {name: BASELINES[place % len(BASELINES)] for place, name in enumerate(dict.fromkeys(baselines))}
+
+    def colour(self, name: str) -> str:
+        """Return the colour that stands for `name` in a drawing."""
+        return self._colours.get(name, MUTED)
+
+    def variable(self, name: str) -> str:
+        """Return the same colour as the page's CSS variable."""
+        return VARIABLES[self.colour(name)]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The CSS variable of every name."""
+        return {name: VARIABLES[colour] for name, colour in self._colours.items()}
+
+
+def panel(width: int = 320, height: int = 220) -> tuple[Figure, Axes]:
+    """Return an empty panel of about `width` x `height` CSS pixels, without frame, with light horizontal lines.
+
+    >>> figure, axes = panel()
+    >>> len(figure.axes)
+    1
+    """
+    # Without pyplot: no global state, and nothing to close.
+    figure = Figure((width / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelcolor=MUTED, labelsize=11, length=0, pad=5)
+    axes.tick_params(axis="x", length=3)
+    axes.grid(axis="y", color=GRID, linewidth=1)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def label(axes: Axes, x: str, y: str) -> None:
+    """Name the axes: x below, y in the panel's upper left corner, where it needs no turned text."""
+    axes.set_xlabel(x, fontsize=11, color=MUTED)
+    axes.get_figure(root=True).suptitle(y, fontsize=11.5, color=INK, x=0.008, ha="left")
+
+
+def draw(figure: Figure, name: str, alt: str) -> str:
+    """Return the figure as inline SVG with the page's colours and fonts; `name` keeps its ids apart from other figures'.
+
+    >>> draw(panel()[0], "empty", "nothing yet").startswith('<svg role="img" aria-label="nothing yet"')
+    True
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # A style element would rule the whole page, and the same id twice is an error there.
+    used = set(_REFERENCE.findall(svg))
+    svg = _IDENTITY.sub(lambda match: match[0] if match[1] in used else "", svg)
+    svg = _DECIMALS.sub(r"\1", _UNWANTED.sub("", svg))
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    width, height = (72 * side for side in figure.get_size_inches())
+    opening = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    return re.sub(r"<svg [^>]*>", f'{opening} xmlns:xlink="http://www.w3.org/1999/xlink">', svg, count=1)

@@ -1,0 +1,115 @@
+"""`write_report`: one HTML file, without anything outside itself, from the folders of runs and comparisons."""
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+
+import jinja2
+import torch
+from markupsafe import Markup
+
+from bayesdyn.data import write_atomically
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.evaluation import Comparison
+from bayesdyn.evaluation.compare import REFERENCES
+from bayesdyn.loop import Run
+from bayesdyn.report.canvas import Palette
+from bayesdyn.report.comparing import comparison_appendix, comparison_sections, recording_of
+from bayesdyn.report.content import Page, Table
+from bayesdyn.report.running import run_appendix, run_sections, run_tile
+from bayesdyn.report.scenarios import Scenario, scenario
+
+
+def write_report(path: str | Path, runs: Mapping[str, Run], comparison: Comparison | None = None) -> Path:
+    """Write the page about `runs` (by name) and `comparison` to `path`, whole or not at all, and return the path.
+
+    The page reads what the folders hold and computes nothing; a moving picture of each run's last trial is kept in its `pictures/`.
+    Raises `ConfigurationError` if there is nothing to show and `FileError` if the page can't be written.
+
+    >>> write_report("report.html", {})
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.ConfigurationError: a report wants at least one run or a comparison; got neither
+    """
+    if not runs and comparison is None:
+        raise ConfigurationError("a report wants at least one run or a comparison; got neither")
+    path = Path(path)
+    text = render(_page(runs, comparison), _palette(runs, comparison))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def render(page: Page, palette: Palette) -> str:
+    """Return the page as HTML, with its style inside."""
+    here = resources.files("bayesdyn.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
+    style = Markup((here / "page.css").read_text(encoding="utf-8"))
+    return template.render(page=page, style=style, colours=palette.variables, version=metadata.version("bayesdyn"))
+
+
+def _page(runs: Mapping[str, Run], comparison: Comparison | None) -> Page:
+    palette = _palette(runs, comparison)
+    groups = _by_environment(runs)
+    sections, tiles = [], []
+    for place, members in groups:
+        tiles += [run_tile(name, run, place) for name, run in members.items()]
+        sections += run_sections(members, place, palette)
+    appendix = [table for name, run in runs.items() for table in run_appendix(name, run)]
+    if comparison is not None:
+        sections += comparison_sections(comparison, palette)
+        appendix += comparison_appendix(comparison)
+    return Page(
+        title=_title(groups, comparison),
+        lead=_lead(groups, comparison),
+        date=datetime.date.today().strftime("%-d %B %Y"),
+        tiles=tiles,
+        sections=sections,
+        appendix=[*appendix, _machine()],
+    )
+
+
+def _palette(runs: Mapping[str, Run], comparison: Comparison | None) -> Palette:
+    compared = [] if comparison is None else list(comparison.posteriors)
+    names = [*runs, *(name for name in compared if name not in REFERENCES)]
+    return Palette(list(dict.fromkeys(names)), [name for name in compared if name in REFERENCES])
+
+
+def _by_environment(runs: Mapping[str, Run]) -> list[tuple[Scenario, dict[str, Run]]]:
+    groups: dict[str, dict[str, Run]] = {}
+    for name, run in runs.items():
+        groups.setdefault(run.config["environment"], {})[name] = run
+    return [(scenario(environment), members) for environment, members in groups.items()]
+
+
+def _title(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:
+    if not groups:
+        return f"How sure are the models of the {recording_of(comparison).name}?" if comparison is not None else "A report"
+    names = " and ".join(place.name for place, _ in groups)
+    return f"Learning {names} from little data".replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def _lead(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:
+    sentences = []
+    for place, members in groups:
+        who = "a model" if len(members) == 1 else f"{len(members)} kinds of model"
+        sentences.append(
+            f"The task: {place.task}. Nothing is known of the physics: {who} learned the dynamics from the trials themselves, said "
+            "how sure they were, and a planner chose each action on average over what they held possible."
+        )
+    if comparison is not None:
+        sentences.append("On real recordings, each model was asked what it knows and what it does not.")
+    return " ".join(sentences)
+
+
+def _machine() -> Table:
+    packages = ("bayesdyn", "torch", "gpytorch", "gymnasium", "numpy", "scipy", "matplotlib")
+    facts: dict[str, object] = {
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} thread(s) in use",
+        "Python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+    return Table.of_facts("Versions and machine that wrote this page", facts)
