@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError
 
 Evaluate = Callable[[Tensor], Tensor]
 """actions [T, B, c, A] -> scores [B, c], the larger the better; non-finite scores drop their candidate."""
@@ -23,20 +23,20 @@ class Box(NamedTuple):
 
     @classmethod
     def of(cls, low: Tensor | list[float], high: Tensor | list[float], dtype: torch.dtype = torch.float32) -> "Box":
-        """Check the bounds: finite, low <= high.
+        """Check the bounds: at least one, low <= high, finite.
 
-        Raises `ConfigurationError` for unbounded or inverted boxes.
+        Raises `ConfigurationError` for empty, inverted and unbounded boxes.
 
         >>> Box.of([-1.0], [1.0]).middle.tolist()
         [0.0]
         """
         box = cls(torch.as_tensor(low, dtype=dtype).reshape(-1), torch.as_tensor(high, dtype=dtype).reshape(-1))
-        if box.low.shape != box.high.shape or not bool((box.low <= box.high).all()):
-            raise ConfigurationError(f"bounds want low <= high of one length; got low {box.low.tolist()}, high {box.high.tolist()}")
-        if not bool((box.low.isfinite() & box.high.isfinite()).all()):
-            raise ConfigurationError(
-                "planning wants bounded actions; the box is infinite: rescale the actions or give finite bounds"
-            )
+        came = f"low {box.low.tolist()}, high {box.high.tolist()}"
+        if box.low.shape != box.high.shape or len(box.low) == 0 or not bool((box.low <= box.high).all()):
+            raise ConfigurationError(f"bounds want low <= high of one length, at least 1; got {came}")
+        # The largest float as a bound means no bound, and overflows when the width is taken.
+        if not bool(box.width.isfinite().all()):
+            raise ConfigurationError(f"planning wants bounded actions; got {came}: rescale the actions or give finite bounds")
         return box
 
     @property
@@ -56,9 +56,9 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a planner carries from one step to the next: the mean sequence [T, B, A] and, if it keeps any, elites [T, B, k, A].
+    """What a planner carries from one step to the next: the mean sequence and, if it keeps any, elites, best first.
 
-    `stale` trailing steps of the elites are fill, not plan.
+    `stale` trailing steps of the elites are fill, not plan: as many as were executed since they were found.
     """
 
     box: Box
@@ -78,9 +78,13 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a planner decided: `actions` is the sequence to execute, `score` its score as the planner believes it.
+    """What a planner decided, for each environment.
 
-    `dropped` counts candidates with non-finite scores; where `failed`, all were, and `actions` repeat the previous plan.
+    actions      the sequence to execute: the mean of the elites or the best candidate, as the planner's options say
+    score        what it expects of them: the elites' mean score, or the best score
+    mean, best   both sequences, `best_score` that of `best`
+    failed       whether every candidate had a non-finite score; then `actions` repeat the warm start and the scores are -inf
+    dropped      how many candidates had one, of all `candidates` scored, over all environments
     """
 
     actions: Float[Tensor, "T B A"]
@@ -92,7 +96,7 @@ class Plan:
     failed: Bool[Tensor, "B"]
     dropped: int = 0
     candidates: int = 0
-    iterations: tuple[Iteration, ...] = field(default=())
+    iterations: tuple[Iteration, ...] = ()
 
 
 class Planner(ABC):
@@ -101,7 +105,12 @@ class Planner(ABC):
     horizon: int
 
     def start(self, box: Box, batch: int = 1) -> WarmStart:
-        """Return the state of a new episode for `batch` environments: the middle of the box everywhere."""
+        """Return the state of a new episode for `batch` environments: the middle of the box everywhere.
+
+        Raises `ConfigurationError` for a batch below 1.
+        """
+        if batch < 1:
+            raise ConfigurationError(f"start wants a batch of at least 1 environment; got {batch}")
         mean = box.middle.expand(self.horizon, batch, len(box.low)).clone()
         return WarmStart(box, mean)
 
@@ -109,7 +118,8 @@ class Planner(ABC):
     def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
         """Search for the best sequence, starting from `warm_start`.
 
-        All random numbers come from `generator` and are shared by the environments, so that a plan does not depend on the batch.
+        All random numbers come from a `private_generator` and are shared by the environments, so that the plan of one does not
+        depend on the others. Raises `ShapeError` unless `evaluate` returns one score per candidate.
         """
 
     def shift(self, warm_start: WarmStart, steps: int = 1) -> WarmStart:
@@ -125,41 +135,22 @@ class Planner(ABC):
         if warm_start.elites is None:
             return replace(warm_start, mean=mean)
         last = warm_start.elites[-1:].expand(steps, *warm_start.elites.shape[1:])
-        return replace(warm_start, mean=mean, elites=torch.cat([warm_start.elites[steps:], last]), stale=steps)
+        elites = torch.cat([warm_start.elites[steps:], last])
+        return replace(warm_start, mean=mean, elites=elites, stale=min(warm_start.stale + steps, self.horizon))
 
 
-def check_scores(scores: Tensor, actions: Tensor) -> Tensor:
-    """Return the scores with non-finite ones as -inf; raise `ShapeError` unless they are [B, c].
+def private_generator(generator: torch.Generator | None) -> torch.Generator:
+    """Return a generator for one plan, seeded by one number of `generator`, or by the system without one.
 
-    >>> check_scores(torch.tensor([[1.0, float("nan")]]), torch.zeros(3, 1, 2, 1)).tolist()
-    [[1.0, -inf]]
+    So the caller's generator moves by one number per plan, however many iterations the plan took (which another environment of
+    the batch may have caused), and torch's global random state stays as it is.
+
+    >>> private_generator(torch.Generator().manual_seed(0)).initial_seed() == private_generator(None).initial_seed()
+    False
     """
-    if scores.shape != actions.shape[1:3]:
-        raise ShapeError(f"evaluate must return scores [B, c] = {list(actions.shape[1:3])}; got {list(scores.shape)}")
-    return torch.where(scores.isfinite(), scores, torch.full_like(scores, -torch.inf))
-
-
-def pick(actions: Float[Tensor, "T B c A"], index: Tensor) -> Tensor:
-    """Gather candidates: index [B, k] -> [T, B, k, A]."""
-    T, _, _, A = actions.shape
-    return actions.gather(2, index[None, :, :, None].expand(T, *index.shape, A))
-
-
-def weighted_moments(
-    elites: Float[Tensor, "T B k A"], finite: Bool[Tensor, "B k"]
-) -> tuple[Float[Tensor, "T B A"], Float[Tensor, "T B A"]]:
-    """Return the mean and population variance over the finite elites; zeros where there are none."""
-    weight = finite.to(elites.dtype)[None, :, :, None]
-    count = weight.sum(2).clamp_min(1.0)
-    mean = (elites * weight).sum(2) / count
-    return mean, ((elites - mean.unsqueeze(2)).square() * weight).sum(2) / count
-
-
-def summarise(scores: Float[Tensor, "B k"]) -> Iteration:
-    """Describe the elite scores of one iteration, descending, -inf where dropped."""
-    finite = scores.isfinite()
-    count = finite.sum(1).clamp_min(1)
-    kept = torch.where(finite, scores, torch.zeros_like(scores))
-    mean = kept.sum(1) / count
-    spread = torch.where(finite, (scores - mean.unsqueeze(1)).square(), torch.zeros_like(scores)).sum(1) / count
-    return Iteration(scores[:, 0], mean, spread.sqrt())
+    if generator is None:
+        own = torch.Generator()
+        own.seed()
+        return own
+    seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
+    return torch.Generator(generator.device).manual_seed(int(seed))

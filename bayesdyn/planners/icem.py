@@ -1,13 +1,15 @@
 """iCEM: the cross-entropy method with coloured noise and memory, a tenth of the candidates for the same plan."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.planners.base import Evaluate, Iteration, Plan, Planner, WarmStart, check_scores, pick, summarise, weighted_moments
+from bayesdyn.planners.base import Box, Evaluate, Plan, Planner, WarmStart, private_generator
+from bayesdyn.planners.search import Search
 
 
 @dataclass(frozen=True)
@@ -15,11 +17,22 @@ class ICEM(Planner):
     """Sample-efficient cross-entropy method (Pinneri et al. 2020).
 
     Iteration i draws c_i = max(2k, ⌊c_{i-1}/decay⌋) sequences clip(μ + std ∘ coloured(β)), whose power falls with frequency as
-    f^-β; a share `keep` of the elites is reused: those of the previous iteration and, at the first, those of the previous step,
-    shifted. The last iteration also tries the mean. std starts at `std`·(ub - lb)/2. Elites are the k best of all sequences of the
-    iteration.
+    f^-β, and takes as elites the k best of them and of the ⌊keep·k⌋ reused ones: at first the best elites of the previous step,
+    shifted, their open end filled from fresh sequences; then the best elites of the iteration before, with their scores.
+
+        μ <- αμ + (1-α) mean,   std <- α std + (1-α) population std
+
+    μ starts from the warm start's mean and std at `std`·(ub - lb)/2. The last iteration also tries μ itself. The plan executes the
+    mean of the elites, because the best sample over-fits a learned model (`execute_best=True`: the best candidate seen, as in the
+    paper, for a known plant). `shift` fills the open end of the mean with the middle of the box; the paper repeats the last action.
 
     Raises `ConfigurationError` for impossible sizes.
+
+    >>> from bayesdyn.planners import Box
+    >>> planner = ICEM(horizon=2)
+    >>> plan = planner.plan(lambda a: -(a - 0.3).square().sum((0, 3)), planner.start(Box.of([-1.0], [1.0])))
+    >>> [round(action, 1) for action in plan.actions.flatten().tolist()]
+    [0.3, 0.3]
     """
 
     horizon: int = 25
@@ -41,74 +54,57 @@ class ICEM(Planner):
 
     def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
         """Iterate sampling and refitting around the shifted previous plan."""
-        box, mean = warm_start.box, warm_start.mean
-        std = (self.std * box.width / 2).expand_as(mean)
-        best, kept, kept_scores = mean, None, None
-        best_score = torch.full(mean.shape[1:2], -torch.inf, dtype=mean.dtype)
-        history: list[Iteration] = []
-        dropped = total = 0
-        reused = int(self.keep * self.elites)
+        stream, search = private_generator(generator), Search(warm_start)
+        mean = warm_start.mean
+        std = (self.std * warm_start.box.width / 2).expand_as(mean)
+        reused = math.floor(self.keep * self.elites + 1e-9)  # 0.29 · 100 is 28.999999999999996
         count = self.candidates
+        kept, kept_scores = mean.unsqueeze(2)[:, :, :0], mean[0, :, :0]
         for i in range(self.iterations):
-            sequences = self._sample(count, mean, std, warm_start, generator, last=i == self.iterations - 1)
-            if i == 0 and warm_start.elites is not None and reused:
-                sequences = torch.cat([sequences, self._carry(warm_start, sequences, reused)], 2)
-            scores = check_scores(evaluate(sequences), sequences)
-            dropped += int((~scores.isfinite()).sum())
-            total += scores.numel()
-            if kept is not None and kept_scores is not None:
-                sequences, scores = torch.cat([sequences, kept], 2), torch.cat([scores, kept_scores], 1)
-            top, index = scores.topk(self.elites, 1)
-            chosen = pick(sequences, index)
-            history.append(summarise(top))
-            better = top[:, 0] > best_score
-            best = torch.where(better[None, :, None], chosen[:, :, 0], best)
-            best_score = torch.where(better, top[:, 0], best_score)
-            new_mean, new_var = weighted_moments(chosen, top.isfinite())
-            update = top[:, 0].isfinite()[None, :, None]
-            mean = torch.where(update, self.momentum * mean + (1 - self.momentum) * new_mean, mean)
-            std = torch.where(update, self.momentum * std + (1 - self.momentum) * new_var.sqrt(), std)
-            kept, kept_scores = (chosen[:, :, :reused], top[:, :reused]) if reused else (None, None)
+            sequences = self._sample(warm_start.box, mean, std, count, stream)
+            if i == self.iterations - 1:
+                sequences = torch.cat([mean.unsqueeze(2), sequences[:, :, 1:]], 2)
+            if i == 0 and warm_start.elites is not None:
+                sequences = torch.cat([sequences, _carry(warm_start.elites[:, :, :reused], warm_start.stale, sequences)], 2)
+            scores = search.score(evaluate, sequences)
+            elites = search.rank(torch.cat([sequences, kept], 2), torch.cat([scores, kept_scores], 1), self.elites)
+            mean = elites.update(mean, elites.mean, self.momentum)
+            std = elites.update(std, elites.var.sqrt(), self.momentum)
+            kept, kept_scores = elites.sequences[:, :, :reused], elites.scores[:, :reused]
             count = max(2 * self.elites, int(count / self.decay))
-        actions = best if self.execute_best else mean
-        score = best_score if self.execute_best else history[-1].elite_mean
-        carried = replace(warm_start, mean=mean, elites=chosen, stale=0)
-        return Plan(actions, score, mean, best, best_score, carried, ~best_score.isfinite(), dropped, total, tuple(history))
+        return search.plan(mean, execute_best=self.execute_best, elites=elites.sequences)
 
     def _sample(
-        self, count: int, mean: Tensor, std: Tensor, warm_start: WarmStart, generator: torch.Generator | None, *, last: bool
+        self, box: Box, mean: Float[Tensor, "T B A"], std: Float[Tensor, "T B A"], count: int, generator: torch.Generator
     ) -> Float[Tensor, "T B c A"]:
         noise = coloured_noise(self.horizon, (1, count, mean.shape[-1]), self.beta, generator, mean.dtype)
-        sequences = warm_start.box.clip(mean.unsqueeze(2) + std.unsqueeze(2) * noise)
-        return torch.cat([mean.unsqueeze(2), sequences[:, :, 1:]], 2) if last else sequences
+        return box.clip(mean.unsqueeze(2) + std.unsqueeze(2) * noise.to(mean.device))
 
-    @staticmethod
-    def _carry(warm_start: WarmStart, sequences: Tensor, reused: int) -> Tensor:
-        """Take the previous step's elites; the steps that the shift left open come from fresh sequences."""
-        assert warm_start.elites is not None
-        carried = warm_start.elites[:, :, :reused]
-        if warm_start.stale == 0:
-            return carried
-        fresh = sequences[-warm_start.stale :, :, : carried.shape[2]]
-        return torch.cat([carried[: -warm_start.stale], fresh])
+
+def _carry(elites: Float[Tensor, "T B r A"], stale: int, fresh: Float[Tensor, "T B c A"]) -> Float[Tensor, "T B r A"]:
+    """Fill the `stale` last steps of the previous step's elites from fresh sequences."""
+    ready = len(elites) - stale
+    return torch.cat([elites[:ready], fresh[ready:, :, : elites.shape[2]]])
 
 
 def coloured_noise(
-    horizon: int, shape: tuple[int, ...], beta: float, generator: torch.Generator | None, dtype: torch.dtype
+    horizon: int, shape: tuple[int, ...], beta: float, generator: torch.Generator, dtype: torch.dtype
 ) -> Float[Tensor, "T *shape"]:
     """Draw Gaussian noise over time with power spectrum f^-β and unit variance, [T, *shape] (Timmer & König 1995).
 
     s_k = f_k^(-β/2) with f_0 := f_1, real and imaginary parts N(0, s_k²), no imaginary part at k = 0 and at Nyquist.
+    Like every inverse Fourier transform it is periodic: the last step correlates with the first as much as the second does.
 
-    >>> coloured_noise(1, (2, 3), 2.0, None, torch.float64).shape
-    torch.Size([1, 2, 3])
+    >>> coloured_noise(5, (2, 3), 2.0, torch.Generator().manual_seed(0), torch.float64).shape
+    torch.Size([5, 2, 3])
     """
     if horizon == 1 or beta == 0:
-        return torch.randn(horizon, *shape, generator=generator, dtype=dtype)
-    frequency = torch.fft.rfftfreq(horizon, dtype=torch.float64)
+        return torch.randn(horizon, *shape, generator=generator, dtype=dtype, device=generator.device)
+    frequency = torch.fft.rfftfreq(horizon, dtype=torch.float64, device=generator.device)
     frequency[0] = frequency[1]
     scale = frequency ** (-beta / 2)
-    spectrum = torch.randn(*shape, len(scale), 2, generator=generator, dtype=torch.float64) * scale[:, None]
+    normal = torch.randn(*shape, len(scale), 2, generator=generator, dtype=torch.float64, device=generator.device)
+    spectrum = normal * scale[:, None]
     spectrum[..., 0, 1] = 0.0
     inner = scale[1:]
     power = scale[0] ** 2 + 4 * inner.square().sum()

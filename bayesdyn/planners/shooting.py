@@ -1,19 +1,19 @@
 """Random shooting: uniform sequences, the best one wins."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart, check_scores, pick, summarise
+from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart, private_generator
+from bayesdyn.planners.search import Search
 
 
 @dataclass(frozen=True)
 class RandomShooting(Planner):
     """argmax over `candidates` sequences drawn uniformly from the box (Nagabandi et al. 2018, section IV-C).
 
-    `hold` repeats each sampled action for that many steps.
+    `hold` repeats each sampled action for that many steps. The warm start is only what a failed plan repeats.
 
     Raises `ConfigurationError` for sizes below 1.
 
@@ -34,29 +34,12 @@ class RandomShooting(Planner):
 
     def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
         """Score the candidates and return the best."""
-        box, batch = warm_start.box, warm_start.mean.shape[1]
+        stream, search = private_generator(generator), Search(warm_start)
+        box = warm_start.box
         knots = -(-self.horizon // self.hold)
-        uniform = torch.rand(knots, 1, self.candidates, len(box.low), generator=generator, dtype=box.low.dtype)
-        sequences = (box.low + box.width * uniform).repeat_interleave(self.hold, 0)[: self.horizon]
-        sequences = sequences.expand(-1, batch, -1, -1)
-        scores = check_scores(evaluate(sequences), sequences)
-        best_score, index = scores.max(1)
-        best = pick(sequences, index.unsqueeze(1)).squeeze(2)
-        failed = ~best_score.isfinite()
-        actions = torch.where(failed[None, :, None], warm_start.mean, best)
-        return Plan(
-            actions=actions,
-            score=best_score,
-            mean=actions,
-            best=actions,
-            best_score=best_score,
-            warm_start=replace(warm_start, mean=actions),
-            failed=failed,
-            dropped=int((~scores.isfinite()).sum()),
-            candidates=scores.numel(),
-            iterations=(summarise(_top(scores, max(1, self.candidates // 10))),),
-        )
-
-
-def _top(scores: Tensor, k: int) -> Tensor:
-    return scores.topk(k, 1).values
+        shape = (knots, 1, self.candidates, len(box.low))
+        uniform = torch.rand(shape, generator=stream, dtype=box.low.dtype, device=stream.device).to(box.low.device)
+        sequences = box.clip(box.low + box.width * uniform).repeat_interleave(self.hold, 0)[: self.horizon]
+        sequences = sequences.expand(-1, warm_start.mean.shape[1], -1, -1)
+        search.rank(sequences, search.score(evaluate, sequences), max(1, self.candidates // 10))
+        return search.plan(search.best, execute_best=True)
