@@ -101,7 +101,7 @@ def main(name: str, measure: Callable[[Acceptance, bool], None], description: st
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: a few minutes")
     quick = parser.parse_args().quick
-    acceptance = Acceptance(name)
+    acceptance = Acceptance(f"{name}-quick" if quick else name)
     began = time.perf_counter()
     measure(acceptance, quick)
     path = acceptance.write()

@@ -1,0 +1,56 @@
+"""What a calibrated model would score on these very points: bands of a statistic over simulated replicates of y."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.distributions import Predictive
+from bayesdyn.posteriors.base import Function
+
+REPLICATES = 200
+
+Statistic = Callable[[Predictive, Tensor], Tensor]
+
+
+class Band(NamedTuple):
+    """The 5 % and 95 % quantiles over replicates, of the statistic's own shape."""
+
+    low: Float[Tensor, "*shape"]
+    high: Float[Tensor, "*shape"]
+
+
+def joint_replicates(
+    function: Function, x: Float[Tensor, "J D"], generator: torch.Generator | None = None
+) -> Iterator[Float[Tensor, "J E"]]:
+    """Yield y^r = f_r(x) + noise at all points from one draw f_r each, as many as `function` holds.
+
+    All points share the one unknown θ, so the replicates keep the correlation that real test points have.
+    """
+    moments = function(x.unsqueeze(0))
+    for mean, var in zip(moments.mean, moments.var, strict=True):
+        yield mean + var.sqrt() * torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+
+
+def independent_replicates(
+    predictive: Predictive, count: int = REPLICATES, generator: torch.Generator | None = None
+) -> Iterator[Float[Tensor, "J E"]]:
+    """Yield y^r drawn point by point; right only where noise dominates, since it ignores that all points share one θ."""
+    for _ in range(count):
+        yield predictive.sample((), generator)
+
+
+def null_band(statistic: Statistic, predictive: Predictive, replicates: Iterable[Float[Tensor, "J E"]]) -> Band:
+    """Return the band of `statistic(predictive, y^r)` over replicates; the predictive stays as it is.
+
+    >>> calibrated = Predictive(torch.zeros(1, 400, 1), torch.zeros(1, 400, 1), torch.ones(1, 400, 1))
+    >>> draws = independent_replicates(calibrated, generator=torch.Generator().manual_seed(0))
+    >>> low, high = null_band(lambda p, y: (y.abs() < 1.6449).double().mean(0), calibrated, draws)
+    >>> bool(0.86 < low < 0.9 < high < 0.94)
+    True
+    """
+    values = torch.stack([statistic(predictive, y) for y in replicates])
+    low, high = values.to(torch.float64).nanquantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
+    return Band(low, high)
