@@ -236,7 +236,7 @@ class ExactGP(Posterior):
         tolerance = 1e-8 if x.dtype == torch.float64 else 1e-2
         if bool((var < -tolerance * prior).any()):
             raise NumericalError(
-                f"a posterior variance is {float((var / prior).min()):.1e} of the prior variance; K + σ²I is nearly singular. "
+                f"a posterior variance is {(var / prior).min().item():.1e} of the prior variance; K + σ²I is nearly singular. "
                 "Raise the noise variance or remove near-duplicate rows"
             )
         return Gaussian(mean.mT, torch.maximum(var, _VARIANCE_FLOOR * prior).mT)

@@ -168,7 +168,11 @@ class PathwiseFunction(Function):
         return mean + x @ parts.slope if self._kernel.linear else mean
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "PathwiseFunction":
-        """Return the same draws in another precision or on another device."""
+        """Return the same draws in another precision or on another device.
+
+        float32 is good for planning, twice as fast, and rounds k(x, Z)v to about 1e-7·Σ|k v|: with whitened targets some 1e-5 of
+        their spread at a noise std of 0.1, but 2e-3 at the smallest noise std that training allows, 1e-3.
+        """
         moved = copy.copy(self)
         moved._tensors = _Tensors(*(t.to(dtype=dtype, device=device) for t in self._tensors))
         return moved
