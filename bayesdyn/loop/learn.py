@@ -1,39 +1,23 @@
 """`learn`: the one loop behind the ways of the lecture, told apart by the number of trials and how often to replan."""
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
 
-from bayesdyn.data import Episode, Transitions, random_policy
+from bayesdyn.data import Transitions
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.loop.acting import Agent, Pilot, RandomActor, run_trial
+from bayesdyn.loop.describe import describe
 from bayesdyn.loop.monitor import Monitor
-from bayesdyn.loop.run import Run
+from bayesdyn.loop.run import Fit, Run
 from bayesdyn.loop.trial import Trial
 from bayesdyn.model import DynamicsModel
-from bayesdyn.mpc import Decision
 from bayesdyn.planners import Box
-from bayesdyn.posteriors import FitReport
-
-_BASE, _FIT, _ACT, _RESET = range(4)  # streams of random numbers, one per trial and purpose
-
-
-@runtime_checkable
-class Agent(Protocol):
-    """What `learn` asks of an agent; `bayesdyn.MPC` is one."""
-
-    decision: Decision | None
-
-    def reset(self, box: Box, batch: int = 1, generator: torch.Generator | None = None) -> None:
-        """Start an episode."""
-
-    def act(self, observation: Tensor, *, replan: bool = True) -> Tensor:
-        """Return the next action [A] for an observation [S]."""
 
 
 def learn(
@@ -53,44 +37,47 @@ def learn(
     """Collect `initial` random trials, then `trials` times: fit on all data, plan and act, add the data.
 
     The lecture's ways (CS285, model-based reinforcement learning): 0.5 is `trials=1, replan_every=None` (one fit, one open-loop
-    plan), 1.0 several trials with `replan_every=None` (aggregated data), 1.5 `replan_every=1` (MPC); with an `Expected`
-    objective over several draws of θ it is 1.5 with uncertainty.
+    plan, with a planner whose horizon covers the trial), 1.0 several trials with `replan_every=None` (aggregated data), 1.5
+    `replan_every=1` (MPC); with an `Expected` objective over several draws of θ it is 1.5 with uncertainty.
 
-    With `run`, a folder, every trial is on disk when it ends; the same call on the same folder goes on where it stopped, with the
-    same result as an undisturbed run. `stop(trial)` ends the run early. Each trial has its own random numbers, drawn from `seed`.
+    With `run`, a folder, every fit and trial is on disk when it ends; the same call on the same folder, or one with more trials,
+    goes on where it stopped, with the same result as an undisturbed run. `stop(trial)` ends the run after a controlled trial. Each
+    trial has its own random numbers, drawn from `seed`. The environment has to end its episodes (`gymnasium.wrappers.TimeLimit`).
 
-    Raises `ConfigurationError` for environments without bounded Box actions or vector observations, and for a folder that holds
-    another run.
+    Raises `ConfigurationError` for environments without bounded Box actions or vector observations and for a folder that holds
+    another run, `FileError` for a damaged one.
+
+    >>> import bayesdyn as bd
+    >>> from bayesdyn.networks.training import Training
+    >>> env = gymnasium.make("Pendulum-v1", max_episode_steps=20)
+    >>> posterior = bd.posteriors.BootstrapEnsemble(members=2, hidden=(8,), training=Training(steps=20))
+    >>> model = bd.DynamicsModel(bd.Codec(), posterior)
+    >>> agent = bd.MPC(model, bd.planners.ICEM(horizon=5, candidates=10, elites=2), lambda s, a, s2: s2[..., 0], draws=2)
+    >>> [len(trial.episode) for trial in learn(env, model, agent, trials=1, replan_every=5).trials]
+    [20, 20]
     """
-    if trials < 0 or initial < 1 or (replan_every is not None and replan_every < 1):
+    if trials < 0 or initial < 1 or seed < 0 or (replan_every is not None and replan_every < 1):
         raise ConfigurationError(
-            f"learn wants trials >= 0, initial >= 1, replan_every >= 1 or None; got {trials}, {initial}, {replan_every}"
+            "learn wants trials >= 0, initial >= 1, seed >= 0 and replan_every >= 1 or None; "
+            f"got {trials}, {initial}, {seed} and {replan_every}"
         )
-    box = action_box(env)
-    monitor = monitor or Monitor()
-    record = Run.start(run, _describe(env, model, agent, initial, replan_every, warm_start, seed))
-    steps = env.spec.max_episode_steps if env.spec else None
-    if stop is not None and record.trials and record.trials[-1].controlled and stop(record.trials[-1]):
-        return record
-    for index in range(len(record.trials), initial + trials):
-        monitor.trial_started(index, initial + trials, steps)
+    box, monitor = action_box(env), monitor or Monitor()
+    settings = {"initial": initial, "replan_every": replan_every, "warm_start": warm_start, "seed": seed}
+    record = Run.start(run, {**_describe(env, model, agent), **settings})
+    last = initial + trials
+    for index in range(len(record.trials), last):
+        if _over(record, stop):
+            break
+        monitor.trial_started(index, last, env.spec.max_episode_steps if env.spec else None)
+        streams = _Streams(seed, index)
         if index < initial:
-            policy = random_policy(env, _generator(seed, index, _BASE))
-            act = _Act(lambda observation, t, policy=policy: np.asarray(policy(observation)), None)
-            trial = _run_trial(env, index, act, seed, monitor, {}, ())
+            trial = _random_trial(env, index, streams, monitor)
         else:
-            data = record.transitions()
-            started = time.perf_counter()
-            report = _fit(model, data, record, index, warm_start and index > initial, seed, monitor)
-            fitted = {"fit_seconds": time.perf_counter() - started, "fit_nll": report.nll} if report else {}
-            agent.reset(box, generator=_generator(seed, index, _ACT))
-            act = _Act(_controlled(agent, replan_every), agent)
-            trial = _run_trial(env, index, act, seed, monitor, fitted, report.warnings if report else ())
-            trial.metrics.update(one_step_scores(model, Transitions.from_episodes([trial.episode])))
+            fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
+            agent.reset(box, generator=streams.generator("act"))
+            trial = _controlled_trial(env, model, Pilot(agent, replan_every), fit, index, streams, monitor)
         record.add(trial)
         monitor.trial_finished(trial)
-        if stop is not None and trial.controlled and stop(trial):
-            break
     return record
 
 
@@ -103,7 +90,7 @@ def action_box(env: gymnasium.Env[Any, Any]) -> Box:
         raise ConfigurationError(
             f"learn wants vector observations; got {observed}; wrap it in gymnasium.wrappers.FlattenObservation"
         )
-    return Box.of(torch.as_tensor(space.low), torch.as_tensor(space.high))
+    return Box.of(space.low.tolist(), space.high.tolist(), torch.float64)
 
 
 def one_step_scores(model: DynamicsModel, data: Transitions) -> dict[str, float]:
@@ -119,126 +106,71 @@ def one_step_scores(model: DynamicsModel, data: Transitions) -> dict[str, float]
     }
 
 
-class _Act:
-    """How a trial chooses actions: a callable (observation, t) -> action, and the agent behind it if there is one."""
+@dataclass(frozen=True)
+class _Streams:
+    """Random numbers of one trial: a stream per purpose, so that none depends on how much another used."""
 
-    def __init__(self, choose: Callable[[np.ndarray, int], np.ndarray], agent: Agent | None) -> None:
-        self.choose, self.agent = choose, agent
+    seed: int
+    index: int
+
+    def number(self, purpose: str) -> int:
+        position = ("random", "fit", "act", "reset").index(purpose)
+        return int(np.random.SeedSequence([self.seed, self.index, position]).generate_state(1)[0])
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.number(purpose))
 
 
-def _controlled(agent: Agent, replan_every: int | None) -> Callable[[np.ndarray, int], np.ndarray]:
-    def choose(observation: np.ndarray, t: int) -> np.ndarray:
-        replan = t == 0 if replan_every is None else t % replan_every == 0
-        return agent.act(torch.as_tensor(observation), replan=replan).double().numpy()
-
-    return choose
+def _over(record: Run, stop: Callable[[Trial], bool] | None) -> bool:
+    return stop is not None and bool(record.trials) and record.trials[-1].controlled and stop(record.trials[-1])
 
 
-def _fit(
-    model: DynamicsModel, data: Transitions, record: Run, index: int, warm: bool, seed: int, monitor: Monitor
-) -> FitReport | None:
+def _fit(model: DynamicsModel, record: Run, index: int, *, warm: bool, streams: _Streams, monitor: Monitor) -> Fit:
     """Fit before trial `index`, or load that fit if the run was killed after it."""
-    if record.load_model(index, model):
-        return None
+    kept = record.load_fit(index, model)
+    if kept is not None:
+        return kept
     if warm:
         record.load_model(index - 1, model)
-    report = model.fit(data, warm_start=warm, generator=_generator(seed, index, _FIT), progress=monitor.fitting)
-    record.save_model(index, model)
-    return report
+    generator = streams.generator("fit")
+    report = model.fit(record.transitions(), warm_start=warm, generator=generator, progress=monitor.fitting)
+    fit = Fit(report.seconds, report.nll, report.warnings)
+    record.save_fit(index, model, fit)
+    # What was saved, not what is at hand, so that a resumed run is the same to the last bit (factors are rebuilt on load).
+    record.load_model(index, model)
+    return fit
 
 
-def _run_trial(
-    env: gymnasium.Env[Any, Any],
-    index: int,
-    act: _Act,
-    seed: int,
-    monitor: Monitor,
-    metrics: dict[str, float],
-    warnings: tuple[str, ...],
+def _random_trial(env: gymnasium.Env[Any, Any], index: int, streams: _Streams, monitor: Monitor) -> Trial:
+    log = run_trial(env, RandomActor(env, streams.generator("random")), streams.number("reset"), monitor)
+    metrics = {"return": sum(log.rewards), "steps": float(len(log.rewards))}
+    return Trial(index, False, log.episode(), log.complete_infos(), metrics=metrics)
+
+
+def _controlled_trial(
+    env: gymnasium.Env[Any, Any], model: DynamicsModel, pilot: Pilot, fit: Fit, index: int, streams: _Streams, monitor: Monitor
 ) -> Trial:
-    observation, _ = env.reset(seed=_number(seed, index, _RESET))
-    states = [np.array(observation, dtype=np.float64)]
-    actions: list[np.ndarray] = []
-    rewards: list[float] = []
-    infos: dict[str, list[Any]] = {}
-    imagined: list[Tensor] = []
-    ages: list[int] = []
-    decided: Decision | None = None
-    seconds: list[float] = []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        started = time.perf_counter()
-        action = act.choose(states[-1], len(actions))
-        if act.agent is not None and act.agent.decision is not None:
-            fresh = act.agent.decision is not decided
-            decided = act.agent.decision
-            if fresh:
-                seconds.append(time.perf_counter() - started)
-            ages.append(0 if fresh else ages[-1] + 1)
-            imagined.append(decided.imagined.states.flatten(1, 2).squeeze(2).float())
-        observation, reward, terminated, truncated, info = env.step(action.astype(np.float32))
-        states.append(np.array(observation, dtype=np.float64))
-        actions.append(action)
-        rewards.append(float(reward))
-        for name, value in _numeric(info).items():
-            infos.setdefault(name, []).append(value)
-        monitor.stepped(len(actions), _figures(rewards, seconds, infos))
-    episode = Episode.from_arrays(np.stack(states), np.stack(actions), rewards, bool(terminated))
-    kept = {name: torch.as_tensor(np.stack(values)) for name, values in infos.items() if len(values) == len(actions)}
-    metrics = {"return": sum(rewards), "steps": float(len(rewards)), **metrics}
-    if seconds:
-        metrics["plans_per_second"] = len(seconds) / sum(seconds)
-        metrics["slowest_plan_seconds"] = max(seconds)
-    return Trial(
-        index,
-        act.agent is not None,
-        episode,
-        kept,
-        torch.stack(imagined) if imagined else torch.zeros(0, 0, 0, 0),
-        torch.tensor(ages, dtype=torch.int64),
-        metrics,
-        warnings,
-    )
-
-
-def _numeric(info: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Keep the infos that are numbers or vectors of numbers."""
-    arrays = {name: np.asarray(value) for name, value in info.items() if not isinstance(value, dict | str)}
-    return {name: array.astype(np.float64) for name, array in arrays.items() if array.dtype.kind in "fiub" and array.ndim <= 1}
-
-
-def _figures(rewards: list[float], seconds: list[float], infos: dict[str, list[Any]]) -> dict[str, float]:
-    figures = {"return": sum(rewards)}
-    figures |= {name: float(values[-1]) for name, values in infos.items() if np.ndim(values[-1]) == 0}
-    if seconds:
-        figures["plans_per_second"] = len(seconds) / sum(seconds)
-    return figures
-
-
-def _describe(
-    env: gymnasium.Env[Any, Any],
-    model: DynamicsModel,
-    agent: Agent,
-    initial: int,
-    replan_every: int | None,
-    warm_start: bool,
-    seed: int,
-) -> dict[str, Any]:
-    return {
-        "environment": env.spec.id if env.spec else type(env.unwrapped).__name__,
-        "codec": type(model.codec).__name__,
-        "posterior": type(model.posterior).__name__,
-        "agent": str(agent),
-        "initial": initial,
-        "replan_every": replan_every,
-        "warm_start": warm_start,
-        "seed": seed,
+    log = run_trial(env, pilot, streams.number("reset"), monitor)
+    episode = log.episode()
+    metrics = {
+        "return": sum(log.rewards),
+        "steps": float(len(log.rewards)),
+        "fit_seconds": fit.seconds,
+        "fit_nll": fit.nll,
+        **pilot.metrics(),
+        **one_step_scores(model, Transitions.from_episodes([episode])),
     }
+    warnings = (*fit.warnings, *pilot.warnings)
+    return Trial(index, True, episode, log.complete_infos(), pilot.imagined, pilot.age, metrics, warnings)
 
 
-def _number(seed: int, index: int, purpose: int) -> int:
-    return int(np.random.SeedSequence([seed, index, purpose]).generate_state(1)[0])
-
-
-def _generator(seed: int, index: int, purpose: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_number(seed, index, purpose))
+def _describe(env: gymnasium.Env[Any, Any], model: DynamicsModel, agent: Agent) -> dict[str, Any]:
+    spec = env.spec
+    return {
+        "environment": spec.id if spec else type(env.unwrapped).__qualname__,
+        "environment_options": describe(spec.kwargs) if spec else {},
+        "environment_steps": spec.max_episode_steps if spec else None,
+        "codec": describe(model.codec),
+        "posterior": describe(model.posterior),
+        "agent": describe(agent),
+    }

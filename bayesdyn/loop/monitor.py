@@ -3,6 +3,7 @@
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bayesdyn.loop.trial import Trial
@@ -61,7 +62,7 @@ class RichMonitor(Monitor):
     def trial_started(self, index: int, trials: int, steps: int | None) -> None:
         """Replace the bars of the last trial by those of the next."""
         self._clear()
-        name = f"{self.title} · trial {index}/{trials - 1}"
+        name = f"{escape(self.title)} · trial {index}/{trials - 1}"
         self._fit = self.progress.add_task(f"{name} fit", total=None, figures="", visible=False)
         self._act = self.progress.add_task(f"{name} act", total=steps, figures="")
 
@@ -82,7 +83,7 @@ class RichMonitor(Monitor):
         if self.info is not None and self.info in trial.infos:
             shown[f"{self.info} over the last 10 steps, at most"] = trial.last(self.info)
         kind = "controlled" if trial.controlled else "random"
-        self.progress.console.print(f"[bold]{self.title}[/] trial {trial.index} ({kind}): {_text(shown)}")
+        self.progress.console.print(f"[bold]{escape(self.title)}[/] trial {trial.index} ({kind}): {escape(_text(shown))}")
 
     def _clear(self) -> None:
         for task in (self._fit, self._act):

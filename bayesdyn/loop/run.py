@@ -3,24 +3,38 @@
 import csv
 import io
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bayesdyn.data import Transitions, write_atomically
 from bayesdyn.errors import ConfigurationError, FileError
+from bayesdyn.loop.describe import differences
 from bayesdyn.loop.trial import Trial
 from bayesdyn.model import DynamicsModel
 
 _FORMAT = "bayesdyn-run/1"
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What a trial remembers of the fit before it."""
+
+    seconds: float
+    nll: float
+    warnings: tuple[str, ...] = ()
+
+
 class Run:
     """The trials of a run, in memory and, with a folder, on disk:
 
-        config.json   metrics.csv   trials/NN.safetensors   models/NN.safetensors   pictures/
+        config.json               what made it
+        trials/NNN.safetensors    trial NNN
+        models/NNN.safetensors    the model as it was fitted before trial NNN, and beside it NNN.json, about that fit
+        metrics.csv               the metrics of all trials, one row each
+        pictures/                 room for pictures of it
 
     Each file is written whole or not at all, a trial as soon as it ends, so that a run can be killed at any moment and resumed.
-    `models/NN` is the model as it was fitted before trial NN.
     """
 
     def __init__(self, folder: Path | None, config: dict[str, Any], trials: list[Trial]) -> None:
@@ -40,11 +54,13 @@ class Run:
         folder = Path(folder)
         if (folder / "config.json").exists():
             run = cls.open(folder)
-            changed = sorted(k for k in {*run.config, *config} if run.config.get(k) != config.get(k))
+            changed = differences(run.config, config)
             if changed:
-                was = ", ".join(f"{k}: {run.config.get(k)!r} there, {config.get(k)!r} now" for k in changed)
-                raise ConfigurationError(f"{folder} holds a run with another configuration ({was}); choose another folder")
+                raise ConfigurationError(f"{folder} holds a run that differs ({'; '.join(changed)}); choose another folder")
+            run._write_metrics()
             return run
+        if next(folder.glob("trials/*.safetensors"), None) is not None:
+            raise FileError(f"{folder} holds trials, but no config.json that says what made them; choose another folder")
         for name in ("trials", "models", "pictures"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
@@ -62,7 +78,7 @@ class Run:
             raise FileError(f"{folder / 'config.json'} is damaged: {error}") from error
         if not isinstance(config, dict) or config.get("format") != _FORMAT:
             raise FileError(f"{folder} holds no run that this version reads: config.json does not say {_FORMAT}")
-        trials = [Trial.load(path) for path in sorted((folder / "trials").glob("*.safetensors"))]
+        trials = sorted((Trial.load(path) for path in (folder / "trials").glob("*.safetensors")), key=lambda trial: trial.index)
         if [trial.index for trial in trials] != list(range(len(trials))):
             raise FileError(f"{folder / 'trials'} lacks a trial: found {[trial.index for trial in trials]}")
         return cls(folder, config, trials)
@@ -72,30 +88,50 @@ class Run:
         self.trials.append(trial)
         if self.folder is not None:
             trial.save(self.folder / "trials" / f"{trial.index:03d}.safetensors")
-            self._write_metrics()
+        self._write_metrics()
 
     def transitions(self) -> Transitions:
         """Return the data of all trials, one episode each."""
         return Transitions.from_episodes([trial.episode for trial in self.trials])
 
-    def save_model(self, index: int, model: DynamicsModel) -> None:
+    def save_fit(self, index: int, model: DynamicsModel, fit: Fit) -> None:
         """Keep the model that was fitted before trial `index`."""
         if self.folder is not None:
+            # The model last: where it is, the rest is.
+            facts = json.dumps(asdict(fit)).encode()
+            write_atomically(self._model_path(index).with_suffix(".json"), lambda file: file.write(facts))
             model.save(self._model_path(index))
 
-    def load_model(self, index: int, model: DynamicsModel) -> bool:
-        """Load the model that was fitted before trial `index`, if it was kept; say whether it was."""
-        path = self._model_path(index)
-        if self.folder is None or not path.exists():
-            return False
-        model.load(path)
-        return True
+    def load_fit(self, index: int, model: DynamicsModel) -> Fit | None:
+        """Load the model that was fitted before trial `index`, if it was kept.
+
+        Raises `FileError` for damaged files.
+        """
+        if self.folder is None or not self._model_path(index).exists():
+            return None
+        path = self._model_path(index).with_suffix(".json")
+        try:
+            facts = json.loads(path.read_text())
+            fit = Fit(facts["seconds"], facts["nll"], tuple(facts["warnings"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{path} is missing or damaged ({error}); remove the model beside it to fit again") from error
+        self.load_model(index, model)
+        return fit
+
+    def load_model(self, index: int, model: DynamicsModel) -> None:
+        """Bring the model back to its fit before trial `index`; without a folder it is still there.
+
+        Raises `FileError` if the file is missing or damaged.
+        """
+        if self.folder is not None:
+            model.load(self._model_path(index))
 
     def _model_path(self, index: int) -> Path:
         return (self.folder or Path()) / "models" / f"{index:03d}.safetensors"
 
     def _write_metrics(self) -> None:
-        assert self.folder is not None
+        if self.folder is None:
+            return
         columns = ["trial", "controlled"]
         for trial in self.trials:
             columns += [name for name in trial.metrics if name not in columns]

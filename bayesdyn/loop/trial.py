@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.data import Episode, load_tensors, save_tensors
+from bayesdyn.errors import FileError, UnknownNameError
 
 _KIND = "trial"
 _FINAL_STEPS = 10
@@ -21,6 +22,10 @@ class Trial:
     infos      numeric infos of the environment after each step, [T] or [T, k] each
     imagined   the fan of trajectories that the plan in force at step t was expected to follow, [T, H+1, n·p, S]; no steps if none
     age        how many steps ago that plan was made, [T]
+    metrics    return and steps; of a controlled trial also fit_seconds, fit_nll, predicted_return (the sum of the rewards that the
+               plan in force expected at each step), plans_per_second, slowest_plan_seconds, and the model's one-step scores on the
+               trial before it learned from it: nll (per dimension, whitened units), coverage90, rmse
+    warnings   what a person should know about the fit and the plans
     """
 
     index: int
@@ -28,12 +33,17 @@ class Trial:
     episode: Episode
     infos: dict[str, Tensor] = field(default_factory=dict)
     imagined: Float[Tensor, "T H n S"] = field(default_factory=lambda: torch.zeros(0, 0, 0, 0))
-    age: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    age: Int[Tensor, "T"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     metrics: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def last(self, info: str, steps: int = _FINAL_STEPS) -> float:
-        """Return the largest value of a scalar info over the last `steps` steps: is the pole up, and does it stay up?"""
+        """Return the largest value of a scalar info over the last `steps` steps: is the pole up, and does it stay up?
+
+        Raises `UnknownNameError` for an info that was not recorded.
+        """
+        if info not in self.infos:
+            raise UnknownNameError(f"trial {self.index} recorded no info {info!r}; known: {', '.join(self.infos) or 'none'}")
         return float(self.infos[info][-steps:].max())
 
     def save(self, path: Path) -> None:
@@ -55,14 +65,17 @@ class Trial:
     def load(cls, path: Path) -> "Trial":
         """Read what `save` wrote; raises `FileError` for a damaged or foreign file."""
         tensors, metadata = load_tensors(path, kind=_KIND)
-        facts = json.loads(metadata["facts"])
-        return cls(
-            index=facts["index"],
-            controlled=facts["controlled"],
-            episode=Episode(tensors["states"], tensors["actions"], tensors.get("rewards"), facts["terminated"]),
-            infos={name.removeprefix("info/"): values for name, values in tensors.items() if name.startswith("info/")},
-            imagined=tensors["imagined"],
-            age=tensors["age"],
-            metrics=facts["metrics"],
-            warnings=tuple(facts["warnings"]),
-        )
+        try:
+            facts = json.loads(metadata["facts"])
+            return cls(
+                index=facts["index"],
+                controlled=facts["controlled"],
+                episode=Episode(tensors["states"], tensors["actions"], tensors.get("rewards"), facts["terminated"]),
+                infos={name.removeprefix("info/"): values for name, values in tensors.items() if name.startswith("info/")},
+                imagined=tensors["imagined"],
+                age=tensors["age"],
+                metrics=facts["metrics"],
+                warnings=tuple(facts["warnings"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise FileError(f"{path} is no trial that this version reads: {error!r}") from error

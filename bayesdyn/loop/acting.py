@@ -1,0 +1,180 @@
+"""How one trial goes: something chooses actions, the environment answers, and all of it is kept."""
+
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bayesdyn.data import Episode, random_policy
+from bayesdyn.loop.monitor import Monitor
+from bayesdyn.mpc import Decision
+from bayesdyn.planners import Box
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """What `learn` asks of an agent; `bayesdyn.MPC` is one. `decision` is the latest plan with what it imagines, None if none."""
+
+    decision: Decision | None
+
+    def reset(self, box: Box, batch: int = 1, generator: torch.Generator | None = None) -> None:
+        """Start an episode."""
+
+    def act(self, observation: Tensor, *, replan: bool = True) -> Tensor:
+        """Return the next action [A] for an observation [S]."""
+
+
+class Actor(ABC):
+    """Chooses the actions of one trial."""
+
+    @abstractmethod
+    def act(self, observation: np.ndarray, t: int) -> np.ndarray:
+        """Return the action [A] of step t for an observation [S]."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return figures about the actions chosen so far."""
+        return {}
+
+
+class RandomActor(Actor):
+    """Draws actions from the action space."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], generator: torch.Generator) -> None:
+        self.policy = random_policy(env, generator)
+
+    def act(self, observation: np.ndarray, t: int) -> np.ndarray:
+        """Draw an action."""
+        return np.asarray(self.policy(observation))
+
+
+class Pilot(Actor):
+    """Lets an agent act, with a new plan every `replan_every` steps (None: one plan), and keeps what it thought at each step.
+
+    Only steps at which the agent has a decision count; `replans` counts the decisions that were new, `failed` those of them in
+    which every candidate was dropped.
+    """
+
+    def __init__(self, agent: Agent, replan_every: int | None) -> None:
+        self.agent, self.replan_every = agent, replan_every
+        self.fans: list[Tensor] = []
+        self.ages: list[int] = []
+        self.expected = 0.0
+        self.seconds: list[float] = []
+        self.failed = 0
+        self._decision: Decision | None = None
+
+    def act(self, observation: np.ndarray, t: int) -> np.ndarray:
+        """Ask the agent."""
+        replan = t == 0 if self.replan_every is None else t % self.replan_every == 0
+        started = time.perf_counter()
+        action = self.agent.act(torch.as_tensor(observation), replan=replan)
+        if self.agent.decision is not None:
+            self._keep(self.agent.decision, time.perf_counter() - started)
+        return action.detach().cpu().double().numpy()
+
+    def _keep(self, decision: Decision, seconds: float) -> None:
+        fresh = decision is not self._decision
+        self._decision = decision
+        self.ages.append(0 if fresh else self.ages[-1] + 1)
+        self.fans.append(decision.imagined.states.flatten(1, 2).squeeze(2).float().cpu())
+        self.expected += float(decision.imagined.rewards[self.ages[-1]].mean())
+        if fresh:
+            self.seconds.append(seconds)
+            self.failed += int(decision.plan.failed.any())
+
+    @property
+    def imagined(self) -> Float[Tensor, "T H n S"]:
+        """The fan of the plan in force at each step."""
+        return torch.stack(self.fans) if self.fans else torch.zeros(0, 0, 0, 0)
+
+    @property
+    def age(self) -> Int[Tensor, "T"]:
+        """How many steps ago that plan was made."""
+        return torch.tensor(self.ages, dtype=torch.int64)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know about the plans."""
+        if not self.failed:
+            return ()
+        return (f"{self.failed} of {len(self.seconds)} plans failed: the model answered every candidate with NaN or infinity",)
+
+    def metrics(self) -> dict[str, float]:
+        """Return how fast the plans came, and the sum of the rewards that the plan in force expected at each step."""
+        if not self.seconds:
+            return {}
+        return {
+            "predicted_return": self.expected,
+            "plans_per_second": len(self.seconds) / sum(self.seconds),
+            "slowest_plan_seconds": max(self.seconds),
+        }
+
+
+@dataclass
+class Log:
+    """What the environment answered in one trial: states are [T + 1, S], actions [T, A], infos one list per name."""
+
+    states: list[np.ndarray]
+    actions: list[np.ndarray] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    infos: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    terminated: bool = False
+
+    def episode(self) -> Episode:
+        """Return the episode."""
+        return Episode.from_arrays(np.stack(self.states), np.stack(self.actions), self.rewards, self.terminated)
+
+    def complete_infos(self) -> dict[str, Tensor]:
+        """Return the infos that came at every step in one shape, [T] or [T, k] each."""
+        whole = {name: values for name, values in self.infos.items() if len(values) == len(self.actions)}
+        return {name: torch.as_tensor(np.stack(v)) for name, v in whole.items() if len({x.shape for x in v}) == 1}
+
+    def figures(self) -> dict[str, float]:
+        """Return the return so far and the latest scalar infos."""
+        scalars = {name: float(values[-1]) for name, values in self.infos.items() if values[-1].ndim == 0}
+        return {"return": sum(self.rewards), **scalars}
+
+
+def run_trial(env: gymnasium.Env[Any, Any], actor: Actor, seed: int, monitor: Monitor) -> Log:
+    """Reset the environment with `seed` and act until the episode ends; actions are clipped to the action space."""
+    space = env.action_space
+    assert isinstance(space, gymnasium.spaces.Box)
+    observation, _ = env.reset(seed=seed)
+    log = Log([_copy(observation)])
+    over = False
+    while not over:
+        # Planners work in their own dtype, where a bound may round to just outside the space.
+        action = np.clip(actor.act(_copy(observation), len(log.actions)).astype(space.dtype), space.low, space.high)
+        observation, reward, log.terminated, truncated, info = env.step(action)
+        over = bool(log.terminated or truncated)
+        log.states.append(_copy(observation))
+        log.actions.append(_copy(action))
+        log.rewards.append(float(reward))
+        for name, value in _numeric(info).items():
+            log.infos.setdefault(name, []).append(value)
+        monitor.stepped(len(log.actions), log.figures() | actor.metrics())
+    log.terminated = bool(log.terminated)
+    return log
+
+
+def _copy(values: Any) -> np.ndarray:
+    # Some environments return one buffer again and again.
+    return np.array(values, dtype=np.float64)
+
+
+def _numeric(info: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Keep the infos that are numbers or vectors of numbers."""
+    numeric = {}
+    for name, value in info.items():
+        with suppress(ValueError):  # a ragged list
+            array = np.asarray(value)
+            if array.dtype.kind in "fiub" and array.ndim <= 1:
+                numeric[name] = array.astype(np.float64)
+    return numeric
