@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayesdyn.codec import BaseCodec
+from bayesdyn.codec import BaseCodec, broadcast, check_sizes
 from bayesdyn.data import Transitions
 from bayesdyn.data.storage import load_tensors, save_tensors
 from bayesdyn.distributions import Gaussian, Predictive
@@ -17,12 +17,22 @@ from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress
 class Dynamics:
     """n dynamics f_θ drawn from p(θ|D): the same (state, action) gives the same Gaussian over the next state until you drop it.
 
-    Maps state [n or 1, ..., S] and action [n or 1, ..., A] to a `Gaussian` over the next state, [n, ..., S], in physical units.
+    Maps state [n or 1, ..., S] and action [n or 1, ..., A] to a `Gaussian` over the next state, [n, ..., S], in physical units and
+    in the state's dtype. The codec has to be a frozen copy in the dtype of the function.
+
+    Raises `ShapeError` for other sizes than the fitted ones.
     """
 
     def __init__(self, codec: BaseCodec, function: Function) -> None:
-        self.codec = codec
-        self.function = function
+        codec.check_fitted()
+        self.codec, self.function = codec, function
+        self._state_size, self._action_size = codec.sizes.tolist()
+        # Whitening as one multiply-add per direction, which the inner loop of planning notices.
+        self._dtype = codec.feature_mean.dtype
+        self._scale = codec.feature_std.reciprocal()
+        self._shift = -codec.feature_mean * self._scale
+        self._target_mean, self._target_std = codec.target_mean, codec.target_std
+        self._target_var = codec.target_std.square()
 
     @property
     def n(self) -> int:
@@ -31,9 +41,13 @@ class Dynamics:
 
     def __call__(self, state: Float[Tensor, "*shape S"], action: Float[Tensor, "*shape2 A"]) -> Gaussian:
         """Return p(s' | s, a, θ_i) for each draw i."""
-        batch = torch.broadcast_shapes(state.shape[:-1], action.shape[:-1])
-        state, action = state.expand(*batch, state.shape[-1]), action.expand(*batch, action.shape[-1])
-        return self.codec.decode(state, action, self.function(self.codec.encode(state, action)))
+        check_sizes(state, action, self._state_size, self._action_size)
+        state, action = broadcast(state, action.to(state.dtype))
+        features = self.codec.features(state, action).to(self._dtype)
+        target = self.function(torch.addcmul(self._shift, features, self._scale))
+        mean = torch.addcmul(self._target_mean, target.mean, self._target_std)
+        var = target.var * self._target_var
+        return self.codec.assemble(state, action, Gaussian(mean.to(state.dtype), var.to(state.dtype)))
 
 
 class DynamicsModel(nn.Module):
@@ -62,28 +76,39 @@ class DynamicsModel(nn.Module):
     ) -> FitReport:
         """Fit the codec's statistics, then the posterior, on all transitions.
 
-        Raises what the posterior's `fit` raises.
+        Raises what the codec's and the posterior's `fit` raise; the codec is then as it was before, so that both still agree.
         """
-        self.codec.fit(transitions)
-        x = self.codec.encode(transitions.state, transitions.action)
-        y = self.codec.target(transitions.state, transitions.next_state)
-        dtype = self.posterior.dtype
-        return self.posterior.fit(x.to(dtype), y.to(dtype), warm_start=warm_start, generator=generator, progress=progress)
+        before = dict(self.codec.state_dict())
+        try:
+            self.codec.fit(transitions)
+            dtype = self.posterior.dtype
+            x = self.codec.encode(transitions.state, transitions.action).to(dtype)
+            y = self.codec.target(transitions.state, transitions.next_state).to(dtype)
+            return self.posterior.fit(x, y, warm_start=warm_start, generator=generator, progress=progress)
+        except BaseException:
+            self.codec.load_state_dict(before)
+            raise
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> Dynamics:
-        """Draw n dynamics; `dtype` is that of the states to come (default: the posterior's own)."""
+        """Draw n dynamics that compute in `dtype`, best that of the states to come (default: the posterior's own).
+
+        Raises `ConfigurationError` for n < 1 and `NotFittedError` before `fit`.
+        """
         function = self.posterior.sample(n, generator)
         dtype = dtype or self.posterior.dtype
         return Dynamics(self.codec.frozen(dtype), function.to(dtype=dtype))
 
     def predict(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*batch A"]) -> Predictive:
-        """Return p(s' | s, a, D) over the predicted coordinates of the next state (`codec.outputs`), in physical units."""
-        state, action = (torch.as_tensor(v, dtype=self.codec.feature_mean.dtype) for v in (state, action))
+        """Return p(s' | s, a, D) over the predicted coordinates of the next state (`codec.outputs`), in physical units.
+
+        Angles continue those of `state`: log_prob wants them as s + wrapped difference. Raises `NotFittedError` before `fit` and
+        `ShapeError` for other sizes than the fitted ones.
+        """
         whitened = self.predict_target(state, action)
-        mean = self.codec.unwhiten(Gaussian(whitened.component_mean, whitened.component_epistemic_var))
-        noise = self.codec.unwhiten(Gaussian(whitened.component_mean, whitened.component_aleatoric_var))
-        placed = self.codec.predicted(state, mean)
-        return Predictive(placed.mean, mean.var, noise.var)
+        mean = whitened.component_mean.to(self.codec.target_std.dtype)
+        placed = self.codec.predicted(state, self.codec.unwhiten(Gaussian(mean, whitened.component_epistemic_var)))
+        noise = self.codec.unwhiten(Gaussian(mean, whitened.component_aleatoric_var))
+        return Predictive(*(part.to(state.dtype) for part in (placed.mean, placed.var, noise.var)))
 
     def predict_target(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*batch A"]) -> Predictive:
         """Return the predictive of the whitened target, in units of the training targets' std: the scale of all scores."""
@@ -91,18 +116,23 @@ class DynamicsModel(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write all learned tensors to `path` (safetensors), atomically."""
-        save_tensors(path, self.state_dict(), {"posterior": type(self.posterior).__name__}, kind="model")
+        save_tensors(path, self.state_dict(), self._description(), kind="model")
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote into this model, which must have the same codec and posterior.
 
-        Raises `FileError` if the file is damaged or belongs to another kind of model.
+        Raises `FileError` if the file is missing, damaged or of another model; this model then stays as it was.
         """
         tensors, metadata = load_tensors(path, kind="model")
-        want = type(self.posterior).__name__
-        if metadata.get("posterior") != want:
-            raise FileError(f"{path} holds a model with posterior {metadata.get('posterior')}; this model's is {want}")
+        for part, want in self._description().items():
+            if metadata.get(part) != want:
+                raise FileError(f"{path} holds a model whose {part} is {metadata.get(part)}; this model's is {want}")
+        before = dict(self.state_dict())
         try:
             self.load_state_dict(tensors)
         except RuntimeError as error:
+            self.load_state_dict(before)
             raise FileError(f"{path} does not fit this model: {error}") from error
+
+    def _description(self) -> dict[str, str]:
+        return {"posterior": type(self.posterior).__name__, "codec": repr(self.codec)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
@@ -41,40 +41,61 @@ class PlainDynamics:
         return self.step(state, action)
 
 
-_JITTER = 1e-9
+# Relative to each coordinate's own variance, in float64: above the rounding of a singular correlation matrix, below what shows.
+_JITTER = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noise:
     """The random numbers of a rollout, drawn once so that all candidates and iterations of a plan share them.
 
     normal   [T, n, p, S]   process noise ε
     refit    [T, n, p, S]   moment matching: whitened normals of the refitted belief, mean 0 and covariance I over the n·p slots
-    slots    [T, n·p]       TS1: which slot's draw moves slot i at step t
+    slots    [T, n·p]       TS1: which slot's trajectory each slot's draw moves at step t
     """
 
     normal: Float[Tensor, "T n p S"]
     refit: Float[Tensor, "T n p S"] | None = None
     slots: Int[Tensor, "T slots"] | None = None
 
+    def to(self, dtype: torch.dtype, device: torch.device) -> "Noise":
+        """Return the same numbers for states of `dtype` on `device`; `refit` stays in float64."""
+        normal = self.normal.to(device=device, dtype=dtype)
+        if normal is self.normal:
+            return self
+        return Noise(normal, *(None if part is None else part.to(device) for part in (self.refit, self.slots)))
+
 
 class Step(NamedTuple):
     """One step of all trajectories: `sample` is s' as the reward sees it, `carried` the state that goes on."""
 
-    sample: Tensor
-    carried: Tensor
+    sample: Float[Tensor, "n p *batch S"]
+    carried: Float[Tensor, "n p *batch S"]
 
 
 class Propagation(ABC):
-    """Moves all trajectories one step: state [n or 1, p or 1, ..., S] -> [n, p, ..., S]."""
+    """Moves all trajectories one step: state [n or 1, p or 1, ..., S] -> [n, p, ..., S].
+
+    At the first step all trajectories stand at the same state, [1, 1, ..., S], so that it is evaluated once for all particles.
+    """
 
     def draw_noise(self, horizon: int, n: int, p: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> Noise:
-        """Draw the random numbers of a rollout with n draws, p particles and states of `size` coordinates."""
-        return Noise(torch.randn(horizon, n, p, size, generator=generator, dtype=dtype))
+        """Draw the random numbers of a rollout with n draws, p particles and states of `size` coordinates.
+
+        Without a generator they are drawn afresh; the global random state is left alone.
+        """
+        generator = generator or _fresh_generator()
+        return Noise(torch.randn(horizon, n, p, size, generator=generator, dtype=dtype, device=generator.device))
 
     @abstractmethod
-    def step(self, dynamics: SampledDynamics, state: Tensor, action: Tensor, noise: Noise, t: int) -> Step:
+    def step(
+        self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
+    ) -> Step:
         """Return the states after step t."""
+
+    def halt(self, before: Float[Tensor, "..."], carried: Float[Tensor, "..."], alive: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return the states that go on, `carried`, where a trajectory is alive; one that has ended stays where it ended."""
+        return torch.where(alive.unsqueeze(-1), carried, before)
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,9 @@ class TSInf(Propagation):
     s'_{jk} = μ_{θ_j}(s_{jk}, a) + √var_{θ_j}(s_{jk}, a) ∘ ε_{tjk}
     """
 
-    def step(self, dynamics: SampledDynamics, state: Tensor, action: Tensor, noise: Noise, t: int) -> Step:
+    def step(
+        self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
+    ) -> Step:
         """Move each trajectory with its own draw."""
         sample = dynamics(state, action).sample(_spread(noise.normal[t], state))
         return Step(sample, sample)
@@ -99,20 +122,21 @@ class TS1(Propagation):
 
     def draw_noise(self, horizon: int, n: int, p: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> Noise:
         """Add a permutation of the slots for each step."""
-        slots = torch.rand(horizon, n * p, generator=generator).argsort(-1)
-        return Noise(torch.randn(horizon, n, p, size, generator=generator, dtype=dtype), slots=slots)
+        generator = generator or _fresh_generator()
+        slots = torch.rand(horizon, n * p, generator=generator, device=generator.device).argsort(-1)
+        return Noise(super().draw_noise(horizon, n, p, size, generator, dtype).normal, slots=slots)
 
-    def step(self, dynamics: SampledDynamics, state: Tensor, action: Tensor, noise: Noise, t: int) -> Step:
+    def step(
+        self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
+    ) -> Step:
         """Move each trajectory with the draw that the permutation deals it."""
         if noise.slots is None:
             raise ConfigurationError("TS1 wants noise with slots; draw it with TS1().draw_noise(...)")
         n, p = noise.normal.shape[1:3]
         order = noise.slots[t]
-        spread = state.expand(n, p, *state.shape[2:])
-        dealt = spread.flatten(0, 1)[order].unflatten(0, (n, p))
-        moved = dynamics(dealt, action)
+        moved = dynamics(_deal(state, order), _deal(action, order))
         back = order.argsort()
-        mean, var = (moment.flatten(0, 1)[back].unflatten(0, (n, p)) for moment in moved)
+        mean, var = (_deal(moment.expand(n, p, *moment.shape[2:]), back) for moment in moved)
         sample = Gaussian(mean, var).sample(_spread(noise.normal[t], state))
         return Step(sample, sample)
 
@@ -124,7 +148,9 @@ class Mean(Propagation):
     s' = (1/n) Σ_j μ_{θ_j}(s, a)
     """
 
-    def step(self, dynamics: SampledDynamics, state: Tensor, action: Tensor, noise: Noise, t: int) -> Step:
+    def step(
+        self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
+    ) -> Step:
         """Move the one trajectory by the mean over draws."""
         mean = dynamics(state, action).mean.mean((0, 1), keepdim=True)
         return Step(mean, mean)
@@ -139,7 +165,9 @@ class MomentMatching(Propagation):
         m' = E_i μ_i(x_i),   P' = Cov_i μ_i(x_i) + diag(E_i var_i(x_i))
 
     where particle i is moved by draw j(i); the reward sees x_i with its own sampled successor. It mixes θ at each step and keeps no
-    multimodality. `full_covariance=False` keeps the diagonal only (`MM` of Chua et al. 2018).
+    multimodality. `full_covariance=False` keeps the diagonal only (`MM` of Chua et al. 2018). Refits are computed in float64.
+
+    A termination ends the reward of the particles that meet it; the belief, which cannot tell them apart, goes on with all.
 
     Raises `ConfigurationError` if n·p is not larger than the state size.
     """
@@ -153,30 +181,52 @@ class MomentMatching(Propagation):
                 f"moment matching by sampling wants more particles than state coordinates; got {n} draws x {p} particles "
                 f"for {size} coordinates; raise draws or particles"
             )
-        normal = torch.randn(horizon, n, p, size, generator=generator, dtype=dtype)
-        raw = torch.randn(horizon, n * p, size, generator=generator, dtype=torch.float64)
+        generator = generator or _fresh_generator()
+        normal = super().draw_noise(horizon, n, p, size, generator, dtype).normal
+        raw = torch.randn(horizon, n * p, size, generator=generator, dtype=torch.float64, device=generator.device)
         raw = raw - raw.mean(1, keepdim=True)
         factor = torch.linalg.cholesky(raw.mT @ raw / (n * p))
         white = torch.linalg.solve_triangular(factor, raw.mT, upper=False).mT
-        return Noise(normal, refit=white.to(dtype).unflatten(1, (n, p)))
+        return Noise(normal, refit=white.unflatten(1, (n, p)))
 
-    def step(self, dynamics: SampledDynamics, state: Tensor, action: Tensor, noise: Noise, t: int) -> Step:
+    def step(
+        self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
+    ) -> Step:
         """Move the particles and refit the belief."""
         if noise.refit is None:
             raise ConfigurationError("MomentMatching wants noise with refit normals; draw it with MomentMatching().draw_noise(...)")
         moved = dynamics(state, action)
         sample = moved.sample(_spread(noise.normal[t], state))
-        centre = moved.mean.mean((0, 1), keepdim=True)
-        deviation = moved.mean - centre
-        count = deviation.shape[0] * deviation.shape[1]
-        own = moved.var.mean((0, 1))
-        white = _spread(noise.refit[t], state)
-        if self.full_covariance:
-            covariance = torch.einsum("np...i,np...j->...ij", deviation, deviation) / count + torch.diag_embed(own)
-            spread = torch.einsum("...ij,np...j->np...i", _factor(covariance), white.expand(*sample.shape))
-        else:
-            spread = (deviation.square().mean((0, 1)) + own).sqrt() * white
-        return Step(sample, (centre + spread).expand(sample.shape))
+        return Step(sample, self._refit(moved, _spread(noise.refit[t], state)).to(sample.dtype))
+
+    def halt(self, before: Float[Tensor, "..."], carried: Float[Tensor, "..."], alive: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return `carried`: a refitted particle is not the one that ended."""
+        return carried
+
+    def _refit(self, moved: Gaussian, white: Tensor) -> Tensor:
+        """Return particles [n, p, ..., S] with exactly the mean and the covariance of the belief."""
+        mean, own = moved.mean.double(), moved.var.double().mean((0, 1))
+        centre = mean.mean((0, 1), keepdim=True)
+        deviation = mean - centre
+        variance = deviation.square().mean((0, 1)) + own
+        known = variance <= torch.finfo(variance.dtype).tiny
+        # sqrt at 0 has no gradient, so known coordinates take another way.
+        scale = torch.where(known, torch.ones_like(variance), variance).sqrt()
+        std = torch.where(known, torch.zeros_like(variance), scale)
+        if not self.full_covariance:
+            return centre + std * white
+        unit = deviation / scale
+        correlation = torch.einsum("np...i,np...j->...ij", unit, unit) / (unit.shape[0] * unit.shape[1])
+        correlation = correlation + torch.diag_embed(own / scale.square() + _JITTER)
+        # The unchecked variant: a candidate that is not finite stays so, and the others are not lost with it.
+        factor = torch.linalg.cholesky_ex(correlation).L
+        return centre + std * torch.einsum("...ij,np...j->np...i", factor, white)
+
+
+def _fresh_generator() -> torch.Generator:
+    generator = torch.Generator()
+    generator.seed()
+    return generator
 
 
 def _spread(noise: Float[Tensor, "n p S"], state: Tensor) -> Tensor:
@@ -184,11 +234,8 @@ def _spread(noise: Float[Tensor, "n p S"], state: Tensor) -> Tensor:
     return noise.reshape(*noise.shape[:2], *(1,) * (state.dim() - 3), noise.shape[-1])
 
 
-def _factor(covariance: Float[Tensor, "*batch S S"]) -> Float[Tensor, "*batch S S"]:
-    """Cholesky factor by way of the correlation matrix, so that the jitter is relative to each coordinate's own variance."""
-    tiny = torch.finfo(covariance.dtype).tiny ** 0.5
-    std = covariance.diagonal(dim1=-2, dim2=-1).clamp_min(tiny).sqrt()
-    correlation = covariance / (std.unsqueeze(-1) * std.unsqueeze(-2))
-    jitter = max(_JITTER, 10 * torch.finfo(covariance.dtype).eps)
-    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    return std.unsqueeze(-1) * torch.linalg.cholesky_ex(correlation + jitter * eye).L
+def _deal(values: Tensor, order: Int[Tensor, "slots"]) -> Tensor:
+    """Reorder the slots of [n, p, ...]; [1, 1, ...] is the same in every slot."""
+    if values.shape[:2] == (1, 1):
+        return values
+    return values.flatten(0, 1)[order].unflatten(0, values.shape[:2])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,23 +19,29 @@ TerminalValue = Callable[[Tensor, Tensor], Tensor]
 """(final state [..., S], alive [...]) -> value [...]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trajectory:
     """Trajectories of n draws and p particles: time first, `actions[t]` leads from `states[t]` to `states[t+1]`.
 
-    `alive[t]` says whether step t still counts; `terminal` is the value added at the end.
+    `path` holds the states of each time, `states` stacks them when asked. `alive[t]` says whether step t still counts; `terminal`
+    is the discounted value added at the end. Under `Mean` there is one trajectory, n = p = 1.
     """
 
-    states: Float[Tensor, "T+1 n p *batch S"]
+    path: tuple[Float[Tensor, "n p *batch S"], ...]
     actions: Float[Tensor, "T *shape A"]
     rewards: Float[Tensor, "T n p *batch"]
     alive: Bool[Tensor, "T+1 n p *batch"]
     terminal: Float[Tensor, "n p *batch"]
     discount: float = 1.0
 
-    @property
+    @cached_property
+    def states(self) -> Float[Tensor, "times n p *batch S"]:
+        """States at t = 0, ..., T; a trajectory that has ended stays where it ended."""
+        return torch.stack(self.path)
+
+    @cached_property
     def returns(self) -> Float[Tensor, "n p *batch"]:
-        """R = Σ_t γ^t m_t r_t + terminal; dead steps carry what `after_done` gave them."""
+        """R = Σ_t γ^t m_t r_t + γ^T m_T V(s_T); steps after the end carry what `after_done` gave them."""
         if self.discount == 1.0:
             return self.rewards.sum(0) + self.terminal
         weight = self.discount ** torch.arange(len(self.rewards), dtype=self.rewards.dtype, device=self.rewards.device)
@@ -43,7 +50,7 @@ class Trajectory:
     @property
     def finite(self) -> Bool[Tensor, "n p *batch"]:
         """Whether the return and the final state are finite (a bounded reward can hide a state that ran away)."""
-        return self.returns.isfinite() & self.states[-1].isfinite().all(-1)
+        return self.returns.isfinite() & self.path[-1].isfinite().all(-1)
 
 
 def rollout(
@@ -53,7 +60,7 @@ def rollout(
     reward: Reward,
     *,
     horizon: int | None = None,
-    particles: int = 1,
+    particles: int | None = None,
     propagation: Propagation | None = None,
     noise: Noise | None = None,
     generator: torch.Generator | None = None,
@@ -64,14 +71,15 @@ def rollout(
 ) -> Trajectory:
     """Roll n draws of the dynamics out from `start`, [..., S], under an action sequence [T, ..., A] or a policy.
 
-    J(a_1..a_T) = E_θ E_traj Σ_t γ^t m_t r(s_t, a_t, s_{t+1}),  m_0 = 1,  m_{t+1} = m_t (1 - done_t)
+    J(a_1..a_T) = E_θ E_traj Σ_t γ^t m_t r(s_t, a_t, s_{t+1}) + γ^T m_T V(s_T),  m_0 = 1,  m_{t+1} = m_t (1 - done_t)
 
     `start` and `controls` broadcast: candidates are batch axes of the actions, [T, B, c, A], with a start of [B, 1, S]. Every
-    candidate meets every draw `particles` times, with the same noise (common random numbers). `noise` comes from
-    `propagation.draw_noise` or is drawn here. A policy needs `horizon`. After a termination a step is worth `after_done`; the loop
-    never ends early. Differentiable in start, actions and policy.
+    candidate meets every draw `particles` times (default 1), with the same noise (common random numbers). `noise` comes from
+    `propagation.draw_noise` or is drawn here. A policy needs `horizon`; it, the reward and the termination see states and actions
+    with the leading axes [n, p, ...] (a policy at t = 0 sees one state for all, [1, 1, ...]). After a termination a step is worth
+    `after_done` and the state stays; the loop never ends early. Differentiable in start, actions and policy.
 
-    Raises `ShapeError` for actions that do not fit and `ConfigurationError` for options that contradict each other.
+    Raises `ShapeError` for tensors that do not fit and `ConfigurationError` for options that contradict each other.
 
     >>> import bayesdyn as bd
     >>> drift = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)))
@@ -79,57 +87,120 @@ def rollout(
     >>> t.returns.shape, t.returns.item()
     (torch.Size([1, 1]), 6.0)
     """
+    if after_done and termination is None:
+        raise ConfigurationError(f"after_done={after_done} wants a termination: without one no trajectory ends")
     propagation = propagation or TSInf()
-    steps, actions, act = _controls(controls, horizon)
-    batch = start.shape[:-1] if actions is None else torch.broadcast_shapes(start.shape[:-1], actions.shape[1:-1])
-    if noise is None:
-        noise = propagation.draw_noise(steps, dynamics.n, particles, start.shape[-1], generator, start.dtype)
-    elif noise.normal.shape[0] < steps:
-        raise ShapeError(f"noise holds {noise.normal.shape[0]} steps, the rollout has {steps}; draw it with horizon={steps}")
+    source = _policy(controls, start, horizon) if callable(controls) else _sequence(controls, start, horizon)
+    noise = _noise(propagation, dynamics.n, source.steps, particles, start, noise, generator)
 
-    state = start.expand(*batch, start.shape[-1])[None, None]
-    alive = torch.ones((1, 1, *batch), dtype=torch.bool, device=start.device)
-    states, taken, rewards, alives = [state], [], [], [alive]
-    for t in range(steps):
-        action = act(state, t)
-        step = propagation.step(dynamics, state, action, noise, t)
-        gain = reward(state, action, step.sample)
-        if termination is not None or after_done:
-            gain = torch.where(alive, gain, torch.as_tensor(after_done, dtype=gain.dtype, device=gain.device))
+    state = start.expand(*source.batch, start.shape[-1])[None, None]
+    alive = torch.ones((1, 1, *source.batch), dtype=torch.bool, device=start.device)
+    path, taken, gains, alives = [state], [], [], [alive]
+    for t in range(source.steps):
+        action = source.act(t, state)
+        sample, carried = propagation.step(dynamics, state, action, noise, t)
+        shape = sample.shape[:-1]
+        if t == 0:
+            state, action = state.expand(sample.shape), action.expand(*shape, action.shape[-1])
+        gain = _fit(reward(state, action, sample), shape, "the reward").to(sample.dtype)
         if termination is not None:
-            alive = alive & ~termination(state, action, step.sample)
-        state = step.carried
-        states.append(state)
+            ended = _fit(termination(state, action, sample), shape, "the termination").bool()
+            gain = torch.where(alive, gain, after_done)
+            carried = propagation.halt(state, carried, alive)
+            alive = alive & ~ended
+            alives.append(alive)
+        state = carried
+        path.append(state)
         taken.append(action)
-        rewards.append(gain)
-        alives.append(alive)
+        gains.append(gain)
 
-    shape = state.shape[:-1]
-    terminal = torch.zeros(shape, dtype=state.dtype, device=state.device)
-    if terminal_value is not None:
-        terminal = discount**steps * torch.where(alive.expand(shape), terminal_value(state, alive), terminal)
+    path[0] = path[0].expand(state.shape)
+    alives = [step.expand(shape) for step in alives]
     return Trajectory(
-        states=torch.stack([s.expand(*shape, s.shape[-1]) for s in states]),
-        actions=torch.stack([a.expand(*_common(taken), a.shape[-1]) for a in taken]) if actions is None else actions,
-        rewards=torch.stack([r.expand(shape) for r in rewards]),
-        alive=torch.stack([a.expand(shape) for a in alives]),
-        terminal=terminal,
+        path=tuple(path),
+        actions=source.record(taken),
+        rewards=torch.stack(gains),
+        alive=torch.stack(alives) if termination is not None else alives[0].expand(source.steps + 1, *shape),
+        terminal=_terminal(terminal_value, state, alives[-1], discount**source.steps),
         discount=discount,
     )
 
 
-def _controls(controls: Tensor | Policy, horizon: int | None) -> tuple[int, Tensor | None, Callable[[Tensor, int], Tensor]]:
-    """Return (T, action tensor if given, (state, t) -> action with leading [n, p] axes)."""
-    if isinstance(controls, Tensor):
-        if controls.dim() < 2 or len(controls) == 0:
-            raise ShapeError(f"actions want the shape [T, ..., A] with T >= 1; got {list(controls.shape)}")
-        if horizon is not None and horizon != len(controls):
-            raise ConfigurationError(f"horizon={horizon} contradicts actions of {len(controls)} steps; leave horizon out")
-        return len(controls), controls, lambda state, t: controls[t][None, None]
+@dataclass(frozen=True)
+class _Source:
+    """Where actions come from: T, the batch axes, (t, state) -> action, and what the trajectory keeps of the actions taken."""
+
+    steps: int
+    batch: torch.Size
+    act: Callable[[int, Tensor], Tensor]
+    record: Callable[[list[Tensor]], Tensor]
+
+
+def _sequence(actions: Tensor, start: Tensor, horizon: int | None) -> _Source:
+    if actions.dim() < 2 or len(actions) == 0:
+        raise ShapeError(f"actions want the shape [T, ..., A] with T >= 1; got {list(actions.shape)}")
+    if horizon is not None and horizon != len(actions):
+        raise ConfigurationError(f"horizon={horizon} contradicts actions of {len(actions)} steps; leave horizon out")
+    try:
+        batch = torch.broadcast_shapes(start.shape[:-1], actions.shape[1:-1])
+    except RuntimeError as error:
+        raise ShapeError(
+            f"start [..., S] and actions [T, ..., A] want axes between that broadcast; "
+            f"got start {list(start.shape)} and actions {list(actions.shape)}"
+        ) from error
+    size = actions.shape[-1]
+    steps = [action.expand(1, 1, *batch, size) for action in actions.unbind(0)]
+    return _Source(len(actions), batch, lambda t, state: steps[t].expand(*state.shape[:-1], size), record=lambda taken: actions)
+
+
+def _policy(policy: Policy, start: Tensor, horizon: int | None) -> _Source:
     if horizon is None or horizon < 1:
         raise ConfigurationError(f"a rollout under a policy wants horizon >= 1; got {horizon}")
-    return horizon, None, lambda state, t: controls(state)
+
+    def act(t: int, state: Tensor) -> Tensor:
+        action = policy(state)
+        return _fit(action, torch.Size((*state.shape[:-1], *action.shape[-1:])), "the policy")
+
+    return _Source(horizon, start.shape[:-1], act, record=torch.stack)
 
 
-def _common(actions: list[Tensor]) -> torch.Size:
-    return torch.broadcast_shapes(*(a.shape[:-1] for a in actions))
+def _noise(
+    propagation: Propagation,
+    n: int,
+    steps: int,
+    particles: int | None,
+    start: Tensor,
+    noise: Noise | None,
+    generator: torch.Generator | None,
+) -> Noise:
+    """Draw the noise, or check what was given: T or more steps, n draws, S coordinates."""
+    if particles is not None and particles < 1:
+        raise ConfigurationError(f"a rollout wants particles >= 1; got {particles}")
+    if noise is None:
+        noise = propagation.draw_noise(steps, n, particles or 1, start.shape[-1], generator, start.dtype)
+    held, draws, p, size = noise.normal.shape
+    if held < steps or (draws, p, size) != (n, particles or p, start.shape[-1]):
+        raise ShapeError(
+            f"noise wants the shape [{steps} or more, {n} draws, {particles or 'p'} particles, {start.shape[-1]} coordinates]; "
+            f"got {[held, draws, p, size]}; draw it for this rollout with propagation.draw_noise"
+        )
+    return noise.to(start.dtype, start.device)
+
+
+def _fit(values: Tensor, shape: torch.Size, what: str) -> Tensor:
+    """Return `values` with exactly this shape; too many axes would otherwise broadcast trajectories against each other."""
+    if values.shape == shape:
+        return values
+    try:
+        return values.expand(shape)
+    except RuntimeError as error:
+        raise ShapeError(
+            f"{what} has to return the shape {list(shape)} or one that expands to it; got {list(values.shape)}"
+        ) from error
+
+
+def _terminal(value: TerminalValue | None, state: Tensor, alive: Tensor, weight: float) -> Tensor:
+    none = torch.zeros((), dtype=state.dtype, device=state.device)
+    if value is None:
+        return none.expand(alive.shape)
+    return weight * torch.where(alive, _fit(value(state, alive), alive.shape, "the terminal value").to(state.dtype), none)
