@@ -18,7 +18,7 @@ from bayesdyn.evaluation.comparison import Cell, CellFolder, Comparison
 from bayesdyn.evaluation.fan import fan
 from bayesdyn.evaluation.null_bands import REPLICATES
 from bayesdyn.evaluation.open_loop import OpenLoop, Scale
-from bayesdyn.evaluation.scoring import Model, TestSet, by_horizon, detection, one_step, pointwise
+from bayesdyn.evaluation.scoring import HeldOut, Model, by_horizon, detection, one_step, pointwise
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, Row
 from bayesdyn.model import DynamicsModel
 from bayesdyn.posteriors.base import FitReport, Posterior
@@ -52,7 +52,7 @@ class _Task:
 
     data: str
     train: Transitions
-    tests: tuple[TestSet, ...]
+    tests: tuple[HeldOut, ...]
     codec: Callable[[], BaseCodec]
     settings: OpenLoop
     replicates: int
@@ -106,7 +106,7 @@ def compare(
     models = _models(posteriors, references)
     _check(models, train, {IN_DISTRIBUTION: in_distribution, **shifted}, IN_DISTRIBUTION in shifted, seeds, replicates)
     named = [(IN_DISTRIBUTION, in_distribution), *shifted.items()]
-    tests = tuple(TestSet.of(shift, transitions, open_loop) for shift, transitions in named)
+    tests = tuple(HeldOut.of(shift, transitions, open_loop) for shift, transitions in named)
     task = _Task(data, train, tests, codec, open_loop, replicates)
     store = None if folder is None else CellFolder(folder)
     jobs = [(name, seed) for name in models for seed in seeds]

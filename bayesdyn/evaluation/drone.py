@@ -16,9 +16,11 @@ from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.rollout import Mean, TSInf
 
 RATE, LAGS = 20.0, 4
-_TRAINING_SECONDS = 70.0
-# One start is enough here, and the marginal likelihood is flat long before 200 steps.
-_GP_TRAINING = GPTraining(max_steps=60, restarts=0)
+# The multisine runs from 20 s to 85 s; all three logs hold the arm at 45 degrees from 85 s on and land at 90 s.
+_TRAINING_END, _EXCITATION_END = 70.0, 85.0
+# Scores no longer change after 20 steps of one search, and two small layers score as well here as three large ones.
+_GP_TRAINING = GPTraining(max_steps=40, restarts=0)
+_HIDDEN = (100, 100)
 
 
 class DroneData(NamedTuple):
@@ -30,18 +32,21 @@ class DroneData(NamedTuple):
 
 
 def quarter_drone_data() -> DroneData:
-    """Return multisine 0-70 s for training, multisine 70-100 s in distribution, and the logs `steps` and `seq` as shifts.
+    """Return multisine 0-70 s for training, 70-85 s in distribution, and as shifts its `landing` (85-100 s), `steps` and `seq`.
+
+    The landing is apart because no training row is like it: it falls by 5.3 degrees a step, against 2.4 in training.
 
     >>> data = quarter_drone_data()
     >>> len(data.train), data.train.state_size, list(data.shifted)
-    (1396, 7, ['steps', 'seq'])
+    (1396, 7, ['landing', 'steps', 'seq'])
     """
     multisine = resample(quarter_drone("multisine"), RATE)
-    end = float(multisine.time[-1]) + 1.0
+    landing = multisine.slice(_EXCITATION_END, float(multisine.time[-1]) + 1.0)
+    others = {name: resample(quarter_drone(name), RATE) for name in ("steps", "seq")}
     return DroneData(
-        lagged(multisine.slice(0.0, _TRAINING_SECONDS), LAGS, LAGS),
-        lagged(multisine.slice(_TRAINING_SECONDS, end), LAGS, LAGS),
-        {name: lagged(resample(quarter_drone(name), RATE), LAGS, LAGS) for name in ("steps", "seq")},
+        lagged(multisine.slice(0.0, _TRAINING_END), LAGS, LAGS),
+        lagged(multisine.slice(_TRAINING_END, _EXCITATION_END), LAGS, LAGS),
+        {name: lagged(log, LAGS, LAGS) for name, log in {"landing": landing, **others}.items()},
     )
 
 
@@ -52,7 +57,7 @@ def drone_posteriors() -> dict[str, Callable[[], Posterior]]:
     """
     return {
         "ExactGP": lambda: ExactGP(RBFLinear(), training=_GP_TRAINING),
-        "BootstrapEnsemble": BootstrapEnsemble,
+        "BootstrapEnsemble": lambda: BootstrapEnsemble(hidden=_HIDDEN),
     }
 
 

@@ -39,7 +39,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class TestSet:
+class HeldOut:
     """Held-out transitions, the stretches of them that are replayed, and the name of the shift."""
 
     shift: str
@@ -48,7 +48,7 @@ class TestSet:
     horizons: tuple[int, ...]
 
     @classmethod
-    def of(cls, shift: str, transitions: Transitions, settings: OpenLoop) -> "TestSet":
+    def of(cls, shift: str, transitions: Transitions, settings: OpenLoop) -> "HeldOut":
         """Cut the stretches; horizons longer than the longest episode are left out."""
         longest = max(len(e) for e in transitions.episodes())
         horizons = tuple(sorted(h for h in settings.horizons if h <= longest))
@@ -64,7 +64,7 @@ class _Value(NamedTuple):
 
 
 def one_step(
-    model: Model, codec: BaseCodec, test: TestSet, row: Row, replicates: int, generator: torch.Generator
+    model: Model, codec: BaseCodec, test: HeldOut, row: Row, replicates: int, generator: torch.Generator
 ) -> tuple[list[Row], Predictive, Tensor]:
     """Return the rows of section "one step ahead", the predictive and y, both in whitened target units and float64."""
     data = test.transitions
@@ -130,7 +130,7 @@ def model_replicates(
             yield codec.target(data.state, successor)
 
 
-def by_horizon(model: Model, codec: BaseCodec, test: TestSet, scale: Scale, row: Row, settings: OpenLoop, seed: int) -> list[Row]:
+def by_horizon(model: Model, codec: BaseCodec, test: HeldOut, scale: Scale, row: Row, settings: OpenLoop, seed: int) -> list[Row]:
     """Return the rows of the open loop, for every propagation on the same draws and noise."""
     rows = []
     dtype = model.predict_target(test.transitions.state[:1], test.transitions.action[:1]).component_mean.dtype
