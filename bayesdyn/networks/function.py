@@ -13,6 +13,9 @@ from bayesdyn.networks.activations import Activation, find_activation
 from bayesdyn.networks.noise import Noise
 from bayesdyn.posteriors.base import Function
 
+_CACHED_VALUES = 2**19  # 2 MB in float32, of the order of one core's cache
+_FEWEST_ROWS = 128  # below, products of this size lose more than the cache gains
+
 
 def affine(
     h: Float[Tensor, "a R in"], weight: Float[Tensor, "L in out"], bias: Float[Tensor, "M 1 out"]
@@ -78,6 +81,7 @@ class NetworkFunction(Function):
         if self.n < 1 or self.n % self.sets != 0:
             raise ConfigurationError(f"{self.sets} weight sets serve a multiple of {self.sets} draws; got n = {self.n}")
         self.inputs, self.outputs = self.weights[0].shape[1], noise_parameters.shape[-1]
+        self.width = max(weight.shape[2] for weight in self.weights)
 
     def _count_sets(self) -> int:
         leads = {t.shape[0] for t in (*self.weights, *self.biases, self.noise_parameters)}
@@ -92,12 +96,23 @@ class NetworkFunction(Function):
         lead, batch = x.shape[0], x.shape[1:-1]
         blocks = 1 if lead == 1 else self.sets
         h = x.reshape(blocks, lead // blocks * math.prod(batch), self.inputs)
-        raw = forward(h, self.weights, self.biases, self.activation, self.masks)
-        mean, log_var = self.noise.split(raw, self.noise_parameters)
-        mean, var = torch.broadcast_tensors(mean, log_var.exp())
+        parts = [self._evaluate(rows) for rows in h.split(self._chunk(h), 1)]
+        mean, var = parts[0] if len(parts) == 1 else (torch.cat(values, 1) for values in zip(*parts, strict=True))
         if lead == self.n:
             return Gaussian(mean.reshape(self.n, *batch, self.outputs), var.reshape(self.n, *batch, self.outputs))
         return Gaussian(self._repeat(mean, batch), self._repeat(var, batch))
+
+    def _evaluate(self, h: Float[Tensor, "a R D"]) -> Gaussian:
+        raw = forward(h, self.weights, self.biases, self.activation, self.masks)
+        mean, log_var = self.noise.split(raw, self.noise_parameters)
+        return Gaussian(*torch.broadcast_tensors(mean, log_var.exp()))
+
+    def _chunk(self, h: Float[Tensor, "a R D"]) -> int:
+        """Rows to evaluate at once: on a CPU, as many as keep a layer's output in the cache; an accelerator takes all."""
+        rows = max(1, h.shape[1])
+        if h.device.type != "cpu" or torch.compiler.is_compiling():
+            return rows
+        return min(rows, max(_FEWEST_ROWS, _CACHED_VALUES // (self.sets * self.width)))
 
     def _repeat(self, values: Tensor, batch: torch.Size) -> Tensor:
         """One answer per weight set -> one per draw."""

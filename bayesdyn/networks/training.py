@@ -14,6 +14,7 @@ from bayesdyn.posteriors.base import Progress
 
 _HELD_OUT_ROWS = 1000
 _CHUNK_ROWS = 2000
+_REFRESH_FROM = 0.2  # share of the schedule after which residuals say something about the noise
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,16 @@ class _HeldOut:
         self.x, self.y = x[index], y[index]
 
     @torch.no_grad()
-    def score(self, network: Network, parameters: Parameters) -> tuple[Float[Tensor, " K"], Float[Tensor, "K rows E"]]:
-        """Return each member's held-out nll (nan without rows) and the noise parameters that these rows suggest."""
+    def score(self, network: Network, parameters: Parameters, refresh: bool) -> Float[Tensor, " K"]:
+        """Return each member's held-out nll (nan without rows), after letting its noise model look at the residuals if asked."""
         columns = network.columns(parameters.theta, self.x)
-        mean, _ = network.noise.split(columns, parameters.noise)
-        mse = ((self.y - mean).square() * self.weight.unsqueeze(-1)).sum(1)
-        mse = torch.where(self.some.unsqueeze(-1), mse, mse[self.some].mean(0))
-        noise = network.noise.refresh(parameters.noise, mse) if bool(self.some.any()) else parameters.noise
-        nll = (network.nll(columns, noise, self.y) * self.weight).sum(1)
-        return torch.where(self.some, nll, torch.nan), noise
+        if refresh and bool(self.some.any()):
+            mean, _ = network.noise.split(columns, parameters.noise)
+            mse = ((self.y - mean).square() * self.weight.unsqueeze(-1)).sum(1)
+            mse = torch.where(self.some.unsqueeze(-1), mse, mse[self.some].mean(0))
+            parameters.noise.copy_(network.noise.refresh(parameters.noise, mse))
+        nll = (network.nll(columns, parameters.noise, self.y) * self.weight).sum(1)
+        return torch.where(self.some, nll, torch.nan)
 
 
 class _Best:
@@ -143,7 +145,7 @@ def train(
     precision = network.prior_precision().to(x)
     held_out, best = _HeldOut(counts, x, y, generator), _Best(parameters)
     batches = minibatches(x, y, counts, training.batch_size, generator)
-    optimiser = torch.optim.Adam([{"params": [parameters.theta]}, {"params": [parameters.noise]}], fused=True)
+    optimiser = torch.optim.Adam(parameters, fused=True)
     interval = max(1, (training.steps - first_step) // training.evaluations)
     patience = training.patience * (training.steps - first_step)
     curves: dict[str, list[float]] = {"step": [], "nll": [], "penalty": [], "held_out_nll": []}
@@ -152,8 +154,7 @@ def train(
         nll = network.nll(network.columns(parameters.theta, rows), parameters.noise, targets).mean(1)
         penalty = network.penalty(parameters, x.shape[0], precision)
         if (step - first_step) % interval == 0 or step == training.steps:
-            score, noise = held_out.score(network, parameters)
-            parameters.noise.data.copy_(noise)
+            score = held_out.score(network, parameters, refresh=step >= training.steps * _REFRESH_FROM)
             figures = (float(step), *(float(t.detach().nanmean()) for t in (nll, penalty, score)))
             _check_finite(step, figures[1] + figures[2], x, y)
             best.update(step, parameters, score)
@@ -163,8 +164,7 @@ def train(
                 progress(step - first_step, training.steps - first_step, {"nll": figures[1], "held_out_nll": figures[3]})
             if step - float(best.step.max()) > patience:
                 break
-        for group, factor in zip(optimiser.param_groups, (1.0, network.noise.rate), strict=True):
-            group["lr"] = factor * training.rate(step)
+        optimiser.param_groups[0]["lr"] = training.rate(step)
         optimiser.zero_grad()
         (nll + penalty).sum().backward()
         optimiser.step()
