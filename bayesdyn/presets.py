@@ -20,7 +20,7 @@ Named = TypeVar("Named")
 
 posteriors: dict[str, Callable[[], Posterior]] = {
     "gp": lambda: ExactGP(features=256),
-    "ensemble": BootstrapEnsemble,
+    "ensemble": lambda: BootstrapEnsemble(bootstrap=False),
 }
 """Posteriors by the names of the command line; each call makes an unfitted one for control at small data."""
 
@@ -63,8 +63,9 @@ tasks: dict[str, Task] = {
     CARTPOLE_ID: Task(
         env_id=CARTPOLE_ID,
         angles=(3,),
-        reward=TipReward(width=0.5),
-        planner=ICEM(horizon=15, candidates=100, elites=10, iterations=5),
+        reward=TipReward((0.25, 1.0)),
+        planner=ICEM(horizon=10, candidates=100, elites=10, iterations=5),
+        discount=0.95,
         trials=(("gp", 3), ("ensemble", 6)),
         distance="tip_distance",
         solved_below=0.1,

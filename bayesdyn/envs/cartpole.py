@@ -92,30 +92,39 @@ def tip_distance(state: Float[Tensor, "*batch 4"], length: float = POLE_LENGTH) 
 
 @dataclass(frozen=True)
 class TipReward:
-    """r = exp(-d² / (2 width²)), one minus PILCO's saturating cost; d is the tip's distance to its target after the step.
+    """r = E_w exp(-d² / (2 w²)), one minus PILCO's saturating cost averaged over widths; d is the tip's distance to its target.
+
+    Several widths give a planner a slope far from the target and precision near it (PILCO's cost of several widths).
 
     Called with state [..., 4], action [..., 1] and next_state [..., 4], gives [...] in (0, 1]; depends on `next_state` only.
-    `width` and `length` in metres. Raises `ConfigurationError` unless both are positive.
+    `widths` and `length` in metres. Raises `ConfigurationError` unless all are positive.
     Source: Deisenroth, Fox & Rasmussen, PAMI 2015; width of UCL-SML/pilco-matlab.
 
     >>> state = torch.zeros(3, 4)
-    >>> TipReward(width=1.0)(state, torch.zeros(3, 1), state)
+    >>> TipReward(1.0)(state, torch.zeros(3, 1), state)
     tensor([0.6065, 0.6065, 0.6065])
     """
 
-    width: float = 0.25
+    widths: float | tuple[float, ...] = 0.25
     length: float = POLE_LENGTH
 
     def __post_init__(self) -> None:
-        if not (self.width > 0 and self.length > 0):
-            raise ConfigurationError(f"width and length are positive; got {self}")
+        if not (self.length > 0 and self.each_width and min(self.each_width) > 0):
+            raise ConfigurationError(f"widths and length are positive; got {self}")
+
+    @property
+    def each_width(self) -> tuple[float, ...]:
+        """The widths as a tuple."""
+        return self.widths if isinstance(self.widths, tuple) else (self.widths,)
 
     def __call__(
         self, state: Float[Tensor, "..."], action: Float[Tensor, "..."], next_state: Float[Tensor, "*batch 4"]
     ) -> Float[Tensor, "*batch"]:
         """Return the reward of each step."""
         offset = tip_position(next_state, self.length) - _target(next_state, self.length)
-        return torch.exp(-0.5 * offset.square().sum(-1) / self.width**2)
+        squared = offset.square().sum(-1)
+        terms = [torch.exp(squared * (-0.5 / width**2)) for width in self.each_width]
+        return sum(terms[1:], terms[0]) / len(terms)
 
 
 swing_up_reward = TipReward()
@@ -138,7 +147,7 @@ class CartPoleSwingUp(PlantEnv):
     def __init__(self, render_mode: str | None = None, observation_noise: Numbers = 0.01, width: float = 0.25) -> None:
         super().__init__(
             CartPolePlant(),
-            TipReward(width=width),
+            TipReward(width),
             action_limit=FORCE_LIMIT,
             start_mean=0.0,
             start_std=0.1,

@@ -95,13 +95,13 @@ def test_plant_and_reward_refuse_constants_without_meaning():
     with pytest.raises(ConfigurationError, match="positive"):
         CartPolePlant(pole_mass=0.0)
     with pytest.raises(ConfigurationError, match="positive"):
-        TipReward(width=-1.0)
+        TipReward(-1.0)
 
 
 def test_reward_is_one_minus_the_official_cost():
     (case,) = golden("loss_cartpole")
     state = torch.tensor(case["m"], dtype=torch.float64)
-    reward = TipReward(width=case["width"][0], length=case["p"][0])(state, torch.zeros(1), state)
+    reward = TipReward(case["width"][0], length=case["p"][0])(state, torch.zeros(1), state)
     assert abs(1 - reward.item() - case["L"]) < 1e-12
 
 
@@ -110,7 +110,7 @@ def test_tip_distance_and_reward_at_known_places():
     expected = torch.tensor([1.0, 0.0, 1.2, math.hypot(1.0, 0.5)], dtype=torch.float64)
     torch.testing.assert_close(tip_distance(states), expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(tip_position(states[3:]), torch.tensor([[1.0, 0.0]]).double(), rtol=0, atol=1e-6)
-    reward = TipReward(width=0.4)(states, torch.zeros(4, 1).double(), states)
+    reward = TipReward(0.4)(states, torch.zeros(4, 1).double(), states)
     torch.testing.assert_close(reward, torch.exp(-(expected**2) / (2 * 0.4**2)), rtol=0, atol=1e-6)
 
 
