@@ -34,23 +34,15 @@ Makers = Mapping[str, Callable[[], Posterior]]
 def compare(
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"{DRONE}, or a log of your own: a .csv or .npz file.")],
     posterior: Annotated[
-        list[str] | None, typer.Option(help="What to compare; repeat it. All are, unless told.", show_default=False)
+        list[str] | None, typer.Option(help="What to compare, once each (default: all).", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the results (default: runs/compare-DATA).", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Results (default: runs/compare-DATA).", show_default=False)] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fits per posterior, each with its own random numbers.")] = 1,
     time: Annotated[str, typer.Option(help="Your log: the column of times in seconds.")] = "t",
-    output: Annotated[
-        list[str] | None, typer.Option(help="Your log: a column that was measured; repeat it.", show_default="y")
-    ] = None,
-    input: Annotated[
-        list[str] | None, typer.Option(help="Your log: a column that was commanded; repeat it.", show_default="u")
-    ] = None,
+    output: Annotated[list[str] | None, typer.Option(help="Your log: a measured column, once each.", show_default="y")] = None,
+    input: Annotated[list[str] | None, typer.Option(help="Your log: a commanded column, once each.", show_default="u")] = None,
     lags: Annotated[int, typer.Option(min=1, help="Your log: how many past samples make the state.")] = 4,
-    rate: Annotated[
-        float | None, typer.Option(help="Your log: resample to this many samples per second.", show_default=False)
-    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Your log: samples per second to resample to.", show_default=False)] = None,
     seed: Seed = 0,
     threads: Threads = 2,
     debug: Debug = False,

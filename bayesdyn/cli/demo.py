@@ -1,19 +1,23 @@
 """`bayesdyn demo`: all of it in a few minutes, with a page to look at in the end."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import gymnasium
+import torch
 import typer
 
 from bayesdyn import loop, presets
-from bayesdyn.cli.comparing import Makers, lagged_posteriors, terminal_table, watched
+from bayesdyn.cli.comparing import DRONE, Makers, lagged_posteriors, terminal_table, watched
 from bayesdyn.cli.learning import trial_table
 from bayesdyn.cli.options import Debug, Seed, Threads, console, job, where_to_look
+from bayesdyn.codec import LagCodec
 from bayesdyn.envs import CARTPOLE_ID
-from bayesdyn.evaluation import Comparison, quarter_drone_comparison
+from bayesdyn.evaluation import Comparison, compare, quarter_drone_comparison
+from bayesdyn.evaluation.compare import ComparisonProgress
+from bayesdyn.evaluation.drone import LAGS, quarter_drone_data
 from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.loop import RichMonitor, Run
 from bayesdyn.model import DynamicsModel
@@ -28,14 +32,13 @@ from bayesdyn.report.scenarios import scenario
 
 @dataclass(frozen=True)
 class Size:
-    """How much the demo does: posteriors, trials of each, steps of a trial (None: the task's own), planning and scoring."""
+    """How much the demo does: posteriors, trials of each, steps of a trial (None: the task's own), what is compared."""
 
     task: Task
     posteriors: Makers
-    compared: Makers
     trials: Mapping[str, int]
+    compare: Callable[[int, Path, ComparisonProgress], Comparison]
     steps: int | None = None
-    open_loop: OpenLoop | None = None
 
     def make_env(self) -> gymnasium.Env:
         """Make the environment."""
@@ -45,9 +48,7 @@ class Size:
 @job
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("runs/demo"),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A tiny version in seconds, to see that all works; it learns nothing.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only see that all works: tiny models, which learn nothing.")] = False,
     seed: Seed = 0,
     threads: Threads = 2,
     debug: Debug = False,
@@ -66,11 +67,7 @@ def demo(
     size = _quick() if quick else _full()
     place = scenario(size.task.env_id)
     console.rule("[bold]1 · What do models know of real data?[/]", align="left")
-    compared = watched(
-        lambda tell: quarter_drone_comparison(
-            size.compared, seeds=(seed,), open_loop=size.open_loop, folder=out / "quarter-drone", progress=tell
-        )
-    )
+    compared = watched(lambda tell: size.compare(seed, out / "quarter-drone", tell))
     console.print(terminal_table(compared))
     runs: dict[str, Run] = {}
     for number, (name, trials) in enumerate(size.trials.items(), 2):
@@ -121,21 +118,38 @@ def _finish(out: Path, runs: Mapping[str, Run], compared: Comparison) -> None:
 
 def _full() -> Size:
     task = presets.task(CARTPOLE_ID)
-    return Size(task, presets.posteriors, lagged_posteriors(), dict(task.trials))
+    return Size(task, presets.posteriors, dict(task.trials), _compare)
+
+
+def _compare(seed: int, folder: Path, tell: ComparisonProgress) -> Comparison:
+    few = OpenLoop(starts=60, particles=60)
+    return quarter_drone_comparison(lagged_posteriors(), seeds=(seed,), open_loop=few, folder=folder, progress=tell)
 
 
 def _quick() -> Size:
     task = presets.task(CARTPOLE_ID)
-    tiny: Makers = {
-        "gp": lambda: ExactGP(features=64, training=GPTraining(max_steps=5, restarts=0)),
-        "ensemble": lambda: BootstrapEnsemble(members=3, training=Training(steps=40)),
-    }
-    planner = ICEM(horizon=5, candidates=20, elites=5, iterations=2)
-    return Size(
-        replace(task, planner=planner, draws=4),
-        tiny,
-        {"ensemble": tiny["ensemble"]},
-        dict.fromkeys(tiny, 1),
-        steps=12,
+    small = replace(task, planner=ICEM(horizon=5, candidates=20, elites=5, iterations=2), draws=4)
+    return Size(small, _TINY, dict.fromkeys(_TINY, 1), _compare_little, steps=12)
+
+
+def _compare_little(seed: int, folder: Path, tell: ComparisonProgress) -> Comparison:
+    data = quarter_drone_data()
+    return compare(
+        {"ensemble": _TINY["ensemble"]},
+        data.train.select(torch.arange(300)),
+        data.in_distribution,
+        lambda: LagCodec(LAGS, LAGS),
+        shifted={"steps": data.shifted["steps"].select(torch.arange(300))},
+        data=DRONE,
+        seeds=(seed,),
         open_loop=OpenLoop(horizons=(1, 5), starts=20, particles=10),
+        replicates=10,
+        folder=folder,
+        progress=tell,
     )
+
+
+_TINY: Makers = {
+    "gp": lambda: ExactGP(features=64, training=GPTraining(max_steps=5, restarts=0)),
+    "ensemble": lambda: BootstrapEnsemble(members=3, training=Training(steps=40)),
+}

@@ -16,7 +16,7 @@ _OUT_OF_SIGHT = 10.0  # metres
 
 
 def cartpole_frames(trial: Trial, step_seconds: float) -> list[Image.Image]:
-    """Return a picture per state of a cart-pole trial: the true pole, its trail, and the fan of tips that the plan at hand imagined.
+    """Return a picture per state of a cart-pole trial: the true pole, its trail, and the fan of tips that the plan imagined.
 
     The fan at a step shows where the tip would go from there under the executed plan, one curve per draw and noise path.
     Raises `DataError` if the trial doesn't hold the true states.

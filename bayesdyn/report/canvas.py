@@ -1,4 +1,4 @@
-"""Small SVG panels that follow the page: drawn with Matplotlib, coloured by CSS variables, so that they are right in light and dark."""
+"""Small SVG panels, drawn with Matplotlib and coloured by the page's CSS variables, so that they are right in light and dark."""
 
 import html
 import io
@@ -27,6 +27,7 @@ _KNOWN = {"gp": 0, "ensemble": 1}
 _PIXELS_PER_INCH = 72  # of Matplotlib's SVG: a font size in points is one in the page's pixels
 _IDENTITY = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)")
+_TAG = re.compile(r"<[^>]*>")
 _DECIMALS = re.compile(r"(\d+\.\d\d)\d+")
 _UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|font-family: [^;\"]*;", flags=re.DOTALL)
 
@@ -91,7 +92,9 @@ def panel(width: int = 320, height: int = 220) -> tuple[Figure, Axes]:
 def label(axes: Axes, x: str, y: str) -> None:
     """Name the axes: x below, y in the panel's upper left corner, where it needs no turned text."""
     axes.set_xlabel(x, fontsize=11, color=MUTED)
-    axes.get_figure(root=True).suptitle(y, fontsize=11.5, color=INK, x=0.008, ha="left")
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.suptitle(y, fontsize=11.5, color=INK, x=0.008, ha="left")
 
 
 def draw(figure: Figure, name: str, alt: str) -> str:
@@ -110,7 +113,7 @@ def draw(figure: Figure, name: str, alt: str) -> str:
     # A style element would rule the whole page, and the same id twice is an error there.
     used = set(_REFERENCE.findall(svg))
     svg = _IDENTITY.sub(lambda match: match[0] if match[1] in used else "", svg)
-    svg = _DECIMALS.sub(r"\1", _UNWANTED.sub("", svg))
+    svg = _TAG.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), _UNWANTED.sub("", svg))
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
     width, height = (72 * side for side in figure.get_size_inches())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from bayesdyn.evaluation import Comparison
 from bayesdyn.evaluation.compare import REFERENCES
@@ -26,16 +27,19 @@ def horizon_pictures(comparison: Comparison, data: Recording, palette: Palette) 
     ends = []
     for name in comparison.posteriors:
         times, values = _by_horizon(comparison, name, "rmse", data)
-        style = {"color": palette.colour(name), "linewidth": 2 if name not in REFERENCES else 1.5}
-        error[1].plot(times, values, marker="o", markersize=4, **style)
+        colour = palette.colour(name)
+        error[1].plot(times, values, marker="o", markersize=4, color=colour, linewidth=1.5 if name in REFERENCES else 2)
         if values:
             ends.append(f"{name} {values[-1]:.3g}{data.unit}")
         times, values = _by_horizon(comparison, name, "coverage90", data)
         if name not in REFERENCES:
-            coverage[1].plot(times, [100 * v for v in values], marker="o", markersize=4, **style)
+            coverage[1].plot(times, [100 * v for v in values], marker="o", markersize=4, color=colour, linewidth=2)
     coverage[1].axhline(90, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     coverage[1].set_ylim(0, 104)
     error[1].set_ylim(bottom=0)
+    for axes in (error[1], coverage[1]):
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.set_xlim(left=0)
     label(error[1], f"how far ahead ({data.clock})", f"open-loop error, RMSE{unit}")
     label(coverage[1], f"how far ahead ({data.clock})", "truth inside the 90 % band (%)")
     alt_error = f"Open-loop error against horizon; at the longest horizon: {', '.join(ends)}."
@@ -114,6 +118,7 @@ def _epistemic(comparison: Comparison, cell: Cell, data: Recording, palette: Pal
             color=INK,
         )
     axes.set_xscale("log")
+    axes.set_xlim(low * (low / high) ** 0.4, high * 1.15)  # room for the names on the left
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.set_ylim(-0.02, len(shifts) + 0.12)
@@ -122,7 +127,7 @@ def _epistemic(comparison: Comparison, cell: Cell, data: Recording, palette: Pal
     words = ", ".join(f"{data.shift(shift)} {median:.2g}" for shift, median in zip(shifts, medians, strict=True))
     alt = f"Distribution of the epistemic standard deviation of {cell.posterior} on each test set; medians: {words}."
     return Picture(
-        f"{cell.posterior}: unsure where the data are new",
+        f"{cell.posterior}: unsure where the data are new?",
         "Each hill shows how unsure the model is over one recording (median marked); new kinds of data should stand further right.",
         alt,
         draw(figure, f"epistemic-{cell.posterior}", alt),
@@ -143,16 +148,13 @@ def _error_by_std(comparison: Comparison, cell: Cell, palette: Palette) -> Pictu
     axes.bar(places, made, 0.68, color=palette.colour(cell.posterior), alpha=0.55, linewidth=0)
     axes.plot(places, said, color=INK, linewidth=1.8, marker="o", markersize=4)
     axes.set_xticks([1, _BINS], ["surest tenth", "least sure tenth"])
-    axes.annotate(
-        "std that the model stated", (places[-2], said[-2]), (-8, 4), textcoords="offset points", ha="right", fontsize=11, color=INK
-    )
-    label(axes, "", f"{cell.posterior}: errors made (bars, RMSE)")
+    label(axes, "", f"{cell.posterior}: errors made (bars) and std stated (line)")
     alt = (
         f"Root-mean-square error of {cell.posterior} in ten groups from surest to least sure: {made[0]:.2g} in the surest tenth, "
         f"{made[-1]:.2g} in the least sure; stated standard deviations {said[0]:.2g} and {said[-1]:.2g}."
     )
     return Picture(
-        f"{cell.posterior}: wrong where it said it might be",
+        f"{cell.posterior}: wrong where it said it might be?",
         "All test points in ten groups by epistemic std: bars should rise to the right, and the line should touch their tops.",
         alt,
         draw(figure, f"error-{cell.posterior}", alt),
@@ -181,7 +183,8 @@ def _fan(cell: Cell, shift: str, window: int, which: str, data: Recording, palet
     unit = f" ({data.unit})" if data.unit else ""
     label(axes, f"how far ahead ({data.clock})", f"output{unit}")
     inside = float(((parts["truth"] >= low) & (parts["truth"] <= high))[1:].mean())
-    alt = f"Open-loop fan of {cell.posterior} over {which}, {data.shift(shift)}: the truth is inside the 90 % band {100 * inside:.0f} % of the time."
+    alt = f"Open-loop fan of {cell.posterior} over {which}, {data.shift(shift)}: "
+    alt += f"the truth is inside the 90 % band {100 * inside:.0f} % of the time."
     return Picture(
         f"{cell.posterior}: {which}, {data.shift(shift)}",
         "Dark line: what was recorded. Thin lines: three possible worlds. Dark band: epistemic; pale: with noise.",

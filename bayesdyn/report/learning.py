@@ -55,11 +55,10 @@ def _distances(runs: Runs, scenario: Scenario, palette: Palette) -> Picture:
     axes.set_ylim(bottom=0)
     axes.annotate(
         f"solved below {scenario.solved:g} {scenario.unit}",
-        (1, scenario.solved),
-        (0, 4),
+        (0, scenario.solved),
+        (4, 4),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
-        ha="right",
         fontsize=11,
         color=MUTED,
     )
@@ -98,7 +97,7 @@ def _trials_over_time(name: str, run: Run, scenario: Scenario, palette: Palette)
 
 
 def _coverage(runs: Runs, palette: Palette) -> Picture:
-    figure, axes = panel()
+    figure, axes = panel(*_LARGE)
     _curves(axes, runs, palette, lambda trial: _percent(trial.metrics.get("coverage90")))
     axes.axhline(90, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_ylim(0, 104)
@@ -114,7 +113,7 @@ def _coverage(runs: Runs, palette: Palette) -> Picture:
 
 
 def _nll(runs: Runs, palette: Palette) -> Picture:
-    figure, axes = panel()
+    figure, axes = panel(*_LARGE)
     _curves(axes, runs, palette, lambda trial: trial.metrics.get("nll"))
     label(axes, "trial", "one-step NLL (nats per output)")
     alt = "Negative log-likelihood of each trial under the model fitted before it. " + _ends(
@@ -129,7 +128,7 @@ def _nll(runs: Runs, palette: Palette) -> Picture:
 
 
 def _planned(runs: Runs, palette: Palette) -> Picture:
-    figure, axes = panel()
+    figure, axes = panel(*_LARGE)
     values = []
     for name, run in runs.items():
         pairs = [

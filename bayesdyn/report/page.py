@@ -21,6 +21,8 @@ from bayesdyn.report.content import Page, Table
 from bayesdyn.report.running import run_appendix, run_sections, run_tile
 from bayesdyn.report.scenarios import Scenario, scenario
 
+_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
+
 
 def write_report(path: str | Path, runs: Mapping[str, Run], comparison: Comparison | None = None) -> Path:
     """Write the page about `runs` (by name) and `comparison` to `path`, whole or not at all, and return the path.
@@ -95,11 +97,17 @@ def _title(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Compar
 def _lead(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:
     sentences = []
     for place, members in groups:
-        who = "a model" if len(members) == 1 else f"{len(members)} kinds of model"
-        sentences.append(
-            f"The task: {place.task}. Nothing is known of the physics: {who} learned the dynamics from the trials themselves, said "
-            "how sure they were, and a planner chose each action on average over what they held possible."
-        )
+        sentences.append(f"The task: {place.task}. Nothing is known of the physics.")
+        if len(members) == 1:
+            sentences.append(
+                "A model learned the dynamics from the trials themselves and said how sure it was, and a planner chose each action "
+                "on average over everything that the model held possible."
+            )
+        else:
+            sentences.append(
+                f"{_NUMBERS.get(len(members), 'Many')} kinds of model learned the dynamics from their own trials and said how "
+                "sure they were, and a planner chose each action on average over everything that its model held possible."
+            )
     if comparison is not None:
         sentences.append("On real recordings, each model was asked what it knows and what it does not.")
     return " ".join(sentences)

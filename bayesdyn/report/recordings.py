@@ -33,12 +33,12 @@ class Recording:
 _KNOWN = {
     "quarter-drone": Recording(
         name="quarter-drone",
-        story="A drone's arm, free to turn about one axis, was recorded under three kinds of motor command. The models learned from "
-        "70 seconds of the first kind (a multisine) and never saw the other two (steps, and a sequence). Source of the recordings: "
-        "helonayala/sysid, data/quarter_drone, the Unlicense.",
+        story="A drone's arm, free to turn about one axis, was recorded under three kinds of motor command. The models learned "
+        "from 70 seconds of the first kind, a multisine. They never saw how that recording ends, with a landing, nor the other two "
+        "kinds, steps and a sequence. Source of the recordings: helonayala/sysid, data/quarter_drone, the Unlicense.",
         unit="°",
         step_seconds=0.05,
-        shifts={IN_DISTRIBUTION: "same kind (multisine)", "steps": "new kind: steps", "seq": "new kind: sequence"},
+        shifts={IN_DISTRIBUTION: "same kind", "landing": "new: landing", "steps": "new: steps", "seq": "new: sequence"},
     )
 }
 

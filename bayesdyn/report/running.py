@@ -84,10 +84,11 @@ def run_sections(runs: Mapping[str, Run], scenario: Scenario, palette: Palette) 
         sections.append(
             Section(
                 "Could the model be believed while it learned?",
-                "Before a trial is learned from, it is a test: the model has not seen it, and its own plan steers to where it hopes "
+                "A trial is a test before it is learned from: the model has not seen it, and its own plan steers to where it hopes "
                 "for the best.",
                 honest,
                 legend=list(runs),
+                wide=True,
             )
         )
     return sections
@@ -121,7 +122,8 @@ def _moving_picture(name: str, run: Run, scenario: Scenario) -> Picture | None:
         save_trial_animation(scenario.frames(trial, scenario.step_seconds), path, scenario.step_seconds)
     distance = scenario.distance(trial)
     ends = "" if distance is None else f", whose tip ends within {distance:.2g} {scenario.unit} of its goal"
-    alt = f"Animation of trial {trial.index} with {name}: a cart-pole over {len(trial.episode)} steps{ends}, under a fan of imagined tips."
+    alt = f"Animation of trial {trial.index} with {name}: a cart-pole over {len(trial.episode)} steps{ends}, "
+    alt += "under a fan of imagined tips."
     data = base64.b64encode(path.read_bytes()).decode()
     return Picture(
         f"{name}, trial {trial.index}",
