@@ -10,6 +10,7 @@ import gymnasium
 from bayesdyn.codec import Codec
 from bayesdyn.envs import CARTPOLE_ID, TipReward
 from bayesdyn.errors import UnknownNameError
+from bayesdyn.loop import Trial
 from bayesdyn.model import DynamicsModel
 from bayesdyn.mpc import MPC, Sampler
 from bayesdyn.planners import ICEM, Planner
@@ -45,6 +46,10 @@ class Task:
     def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
         """Make the Gymnasium environment."""
         return gymnasium.make(self.env_id, **options)
+
+    def solved(self, trial: Trial) -> bool:
+        """Whether the distance stayed below `solved_below` over the trial's last ten steps."""
+        return self.distance is not None and trial.last(self.distance) < self.solved_below
 
     def codec(self) -> Codec:
         """Make the codec."""

@@ -28,7 +28,7 @@ def learn(
     trials: int,
     initial: int = 1,
     replan_every: int | None = 1,
-    warm_start: bool = True,
+    warm_start: bool = False,
     run: str | Path | None = None,
     seed: int = 0,
     stop: Callable[[Trial], bool] | None = None,
