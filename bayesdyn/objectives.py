@@ -19,6 +19,12 @@ class ReturnVariance(NamedTuple):
     aleatoric: Float[Tensor, "..."]
 
     @property
+    def epistemic_std(self) -> Float[Tensor, "..."]:
+        """τ = √epistemic, with gradient 0 where τ = 0 (the root's own is infinite there)."""
+        unknown = self.epistemic > 0
+        return torch.where(unknown, self.epistemic, torch.ones_like(self.epistemic)).sqrt() * unknown
+
+    @property
     def epistemic_share(self) -> Float[Tensor, "..."]:
         """Epistemic / total, 0 where there is no variance at all."""
         total = self.epistemic + self.aleatoric
@@ -63,15 +69,15 @@ class Expected(Objective):
 class Pessimistic(Objective):
     """J - κτ, τ the epistemic standard deviation of the return over θ, after averaging over noise.
 
-    >>> Pessimistic(kappa=1.0)(torch.tensor([[0.0], [2.0]])).item() == 1.0 - 2.0**0.5
-    True
+    >>> Pessimistic(kappa=0.5)(torch.tensor([[0.0], [4.0], [8.0]])).item()
+    2.0
     """
 
     kappa: float = 1.0
 
     def __call__(self, returns: Float[Tensor, "n p *batch"]) -> Float[Tensor, "*batch"]:
         """Return mean - κ·epistemic std."""
-        return returns.mean((0, 1)) - self.kappa * split_variance(returns).epistemic.sqrt()
+        return returns.mean((0, 1)) - self.kappa * split_variance(returns).epistemic_std
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Optimistic(Objective):
 
     def __call__(self, returns: Float[Tensor, "n p *batch"]) -> Float[Tensor, "*batch"]:
         """Return mean + κ·epistemic std."""
-        return returns.mean((0, 1)) + self.kappa * split_variance(returns).epistemic.sqrt()
+        return returns.mean((0, 1)) + self.kappa * split_variance(returns).epistemic_std
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class CVaR(Objective):
     """The mean of the worst share α of the returns (Rockafellar & Uryasev 2000): max_v v - E(v - R)⁺/α.
 
     With R_(1) <= R_(2) <= ... of N returns and q = ⌊αN⌋: (Σ_{i<=q} R_(i) + (αN - q) R_(q+1)) / (αN). `over_draws_only` takes the
-    n means over noise in the place of all n·p returns: risk from θ alone.
+    n means over noise in the place of all n·p returns: risk from θ alone. A return that is not a number makes the score one, too.
 
     Raises `ConfigurationError` unless 0 < α <= 1.
 
@@ -114,4 +120,5 @@ class CVaR(Objective):
         tail = ordered[:whole].sum(0)
         if whole < ordered.shape[0]:
             tail = tail + max(share - whole, 0.0) * ordered[whole]
-        return tail / share
+        # NaN sorts above all numbers, where the tail would not see it.
+        return torch.where(ordered[-1].isnan(), ordered[-1], tail / share)
