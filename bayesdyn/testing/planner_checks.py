@@ -97,6 +97,8 @@ def planners_keep_no_state(case: PlannerCase) -> None:
     require(same_start(start, planner.start(case.unit)), "a warm start that the plan changed", "it left as it was")
     used = first.warm_start
     before = deepcopy(used)
+    again = planner.plan(evaluate, planner.start(case.unit), generator(4))
+    require_same(first.actions, again.actions, "actions of one plan made twice by the same planner")
     planner.plan(other, planner.shift(used), generator(5))
     require(same_start(used, before), "a warm start that shift and the next plan changed", "it left as it was")
     again = planner.plan(evaluate, planner.start(case.unit), generator(4))

@@ -57,8 +57,8 @@ def test_twenty_iterations_find_the_argmax_of_a_quadratic(name: str, low: float,
     planner, bounds = REFINING[name](horizon=4, iterations=20), box([low] * 2, [high] * 2)
     plan = planner.plan(reach([target] * 2), planner.start(bounds), seeded())
     best = min(max(target, low), high)
-    # Elites gather to √(1e-3)/4 = 0.8 % of the width before CEM ends. Towards a bound its std is at most half of the distance left and
-    # selection narrows it further, so that it ends short of the bound; `clip=True` is there to reach it.
+    # Elites gather to √(1e-3)/4 = 0.8 % of the width before CEM ends. Towards a bound its std is at most half of the distance left
+    # and selection narrows it further, so that it ends short of the bound; `clip=True` is there to reach it.
     tolerance = 0.06 if name == "CEM" and best != target else 0.02
     assert (plan.actions - best).abs().max() < tolerance * (high - low)
 
