@@ -183,8 +183,10 @@ class MomentMatching(Propagation):
             )
         generator = generator or _fresh_generator()
         normal = super().draw_noise(horizon, n, p, size, generator, dtype).normal
-        raw = torch.randn(horizon, n * p, size, generator=generator, dtype=torch.float64, device=generator.device)
-        raw = raw - raw.mean(1, keepdim=True)
+        raw = torch.randn(horizon, n, p, size, generator=generator, dtype=torch.float64, device=generator.device)
+        # Centred within each draw, where that leaves enough of them, z does not go with θ by chance: Cov(z, f_θ) = 0 exactly.
+        raw = raw - raw.mean(2 if n * (p - 1) > size else (1, 2), keepdim=True)
+        raw = raw.flatten(1, 2)
         factor = torch.linalg.cholesky(raw.mT @ raw / (n * p))
         white = torch.linalg.solve_triangular(factor, raw.mT, upper=False).mT
         return Noise(normal, refit=white.unflatten(1, (n, p)))
