@@ -82,7 +82,7 @@ def panel(width: int = 320, height: int = 220) -> tuple[Figure, Axes]:
     axes = figure.add_subplot(facecolor="none")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelcolor=MUTED, labelsize=11, length=0, pad=5)
+    axes.tick_params(which="both", colors=MUTED, labelcolor=MUTED, labelsize=11, length=0, pad=5)
     axes.tick_params(axis="x", length=3)
     axes.grid(axis="y", color=GRID, linewidth=1)
     axes.set_axisbelow(True)
