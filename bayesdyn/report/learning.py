@@ -12,6 +12,7 @@ from bayesdyn.report.scenarios import Scenario
 Runs = Mapping[str, Run]
 
 _LARGE = (430, 265)
+_HUGE = 20.0  # nats: beyond it one bad trial would flatten the rest
 
 
 def learning_pictures(runs: Runs, scenario: Scenario, palette: Palette) -> list[Picture]:
@@ -115,6 +116,8 @@ def _coverage(runs: Runs, palette: Palette) -> Picture:
 def _nll(runs: Runs, palette: Palette) -> Picture:
     figure, axes = panel(*_LARGE)
     _curves(axes, runs, palette, lambda trial: trial.metrics.get("nll"))
+    if axes.get_ylim()[1] > _HUGE:
+        axes.set_yscale("symlog", linthresh=1)
     label(axes, "trial", "one-step NLL (nats per output)")
     alt = "Negative log-likelihood of each trial under the model fitted before it. " + _ends(
         runs, lambda t: t.metrics.get("nll"), ""

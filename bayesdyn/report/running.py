@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 from collections.abc import Mapping
 
 from bayesdyn.loop import Run, Trial
@@ -42,7 +43,7 @@ def run_tile(name: str, run: Run, scenario: Scenario) -> Tile:
 
 
 def _tile_facts(run: Run, end: Trial | None, controlled: list[Trial], scenario: Scenario) -> dict[str, str]:
-    facts = {"posterior": str(run.config["posterior"])}
+    facts = {"posterior": str(run.config["posterior"]["class"])}
     if end is None:
         return facts
     distance = scenario.distance(end)
@@ -88,7 +89,7 @@ def run_sections(runs: Mapping[str, Run], scenario: Scenario, palette: Palette) 
                 "for the best.",
                 honest,
                 legend=list(runs),
-                wide=True,
+                wide=len(honest) % 3 > 0,
             )
         )
     return sections
@@ -103,7 +104,7 @@ def run_appendix(name: str, run: Run) -> list[Table]:
         for trial in run.trials
     ]
     warnings = [f"trial {trial.index}: {warning}" for trial in run.trials for warning in trial.warnings]
-    facts: dict[str, object] = {key: value for key, value in run.config.items() if key != "format"}
+    facts: dict[str, object] = {key: json.dumps(value) for key, value in run.config.items() if key != "format"}
     facts["warnings of the fits"] = "; ".join(warnings) or "none"
     return [
         Table(f"{name}: trials", ("trial", "actions", *shown.values()), rows),

@@ -62,7 +62,7 @@ def synthetic_trial(index, controlled, closeness, seed=0):
 
 
 def synthetic_run(folder, posterior, trials=3, seed=0):
-    run = Run.start(folder, {"environment": CARTPOLE_ID, "posterior": posterior, "agent": "MPC(...)", "seed": seed})
+    run = Run.start(folder, {"environment": CARTPOLE_ID, "posterior": {"class": posterior}, "agent": "MPC(...)", "seed": seed})
     for index in range(trials + 1):
         run.add(synthetic_trial(index, index > 0, index / trials, seed))
     return run
