@@ -22,7 +22,7 @@ def fan(model: Model, codec: BaseCodec, windows: Windows, seed: int, starts: int
     """
     coordinates = codec.outputs
     dtype = model.predict_target(windows.states[0, :1], windows.actions[0, :1]).component_mean.dtype
-    few = every_nth(windows, 60)
+    few = every_nth(windows, 30)
     moved = _replay(model, codec, few, dtype, seed)
     score = fair_crps(moved.flatten(1, 2).movedim(1, 0), torch.zeros_like(moved[:, 0, 0])).mean((0, 2))
     chosen = _best_median_worst(score, starts)

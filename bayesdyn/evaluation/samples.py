@@ -6,6 +6,10 @@ from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
 
+_ELEMENTS_AT_ONCE = 2**22
+# The expanded square, which cdist takes for many points, loses half the digits.
+_EXACT = "donot_use_mm_for_euclid_dist"
+
 
 def fair_crps(samples: Float[Tensor, "P *batch"], y: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Return the fair CRPS (1/P) Σ|x_k - y| - Σ_k (2k - P - 1) x_(k) / (P(P - 1)) (Ferro 2014), unbiased in P.
@@ -28,10 +32,13 @@ def energy_score(samples: Float[Tensor, "P *batch E"], y: Float[Tensor, "*batch 
     Raises `ConfigurationError` for fewer than 2 samples.
     """
     count = _count(samples)
+    if y.shape[-1] == 1:
+        return fair_crps(samples[..., 0], y[..., 0])  # the same number, by sorting
     to_y = torch.linalg.vector_norm(samples - y, dim=-1).mean(0)
-    moved = samples.movedim(0, -2)
-    distance = torch.cdist(moved, moved, compute_mode="donot_use_mm_for_euclid_dist")
-    return to_y - distance.sum((-1, -2)) / (2 * count * (count - 1))
+    flat = samples.reshape(count, -1, y.shape[-1]).movedim(0, 1)
+    portion = max(_ELEMENTS_AT_ONCE // count**2, 1)
+    totals = [torch.cdist(part, part, compute_mode=_EXACT).sum((-1, -2)) for part in flat.split(portion)]
+    return to_y - torch.cat(totals).reshape(to_y.shape) / (2 * count * (count - 1))
 
 
 def rank_pit(samples: Float[Tensor, "P *batch"], y: Float[Tensor, "*batch"], generator: torch.Generator) -> Float[Tensor, "*batch"]:

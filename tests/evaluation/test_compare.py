@@ -1,0 +1,249 @@
+"""`compare` fills one table, keeps what is finished, records what fails, and sees a shift where there is one."""
+
+import math
+
+import pytest
+import torch
+from reference_posteriors import ConjugateRegression
+
+from bayesdyn.codec import Codec
+from bayesdyn.data import Transitions
+from bayesdyn.errors import ConfigurationError, FileError, NumericalError, ShapeError, UnknownNameError
+from bayesdyn.evaluation import Comparison, compare
+from bayesdyn.evaluation.compare import REFERENCES
+from bayesdyn.evaluation.comparison import Cell
+from bayesdyn.evaluation.drone import quarter_drone_data
+from bayesdyn.evaluation.open_loop import OpenLoop
+from bayesdyn.evaluation.table import Row, read_table, write_table
+from bayesdyn.rollout import TS1, Mean, MomentMatching, TSInf
+
+QUICK = OpenLoop(horizons=(1, 4), starts=20, particles=20, propagations={"TSInf": TSInf(), "Mean": Mean()})
+
+
+def pendulum(episodes, seed, reach=1.0):
+    """A noisy pendulum with an angle, started within `reach` of rest, 25 steps each."""
+    g = torch.Generator().manual_seed(seed)
+    state = reach * torch.randn(episodes, 2, generator=g, dtype=torch.float64)
+    rows = []
+    for step in range(25):
+        action = torch.randn(episodes, 1, generator=g, dtype=torch.float64)
+        speed = state[:, 1] + 0.1 * (-torch.sin(state[:, 0]) + action[:, 0])
+        following = torch.stack([state[:, 0] + 0.1 * speed, speed], 1)
+        following = following + 0.02 * torch.randn(episodes, 2, generator=g, dtype=torch.float64)
+        rows += [(e, step, state[e], action[e], following[e]) for e in range(episodes)]
+        state = following
+    rows.sort(key=lambda row: row[:2])
+    columns = [torch.stack([row[i] for row in rows]) for i in (2, 3, 4)]
+    return Transitions.from_arrays(*columns, episode=torch.tensor([row[0] for row in rows]))
+
+
+class Counting(ConjugateRegression):
+    """Counts its fits, to see what a resumed comparison computes again."""
+
+    fits = 0
+
+    def fit(self, x, y, **options):
+        type(self).fits += 1
+        return super().fit(x, y, **options)
+
+
+class Broken(ConjugateRegression):
+    """Breaks down as a singular matrix would."""
+
+    def fit(self, x, y, **options):
+        raise NumericalError("K + σ²I is singular")
+
+
+class Interrupted(ConjugateRegression):
+    """Is killed while it is fitted."""
+
+    def fit(self, x, y, **options):
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def data():
+    return pendulum(6, 0), pendulum(4, 1), {"far": pendulum(4, 2, reach=4.0)}
+
+
+def run(data, posteriors, **options):
+    train, inside, shifted = data
+    options = {"open_loop": QUICK, "replicates": 10, **options}
+    return compare(posteriors, train, inside, lambda: Codec(angles=[0]), shifted=shifted, data="pendulum", **options)
+
+
+@pytest.fixture(scope="module")
+def comparison(data):
+    return run(data, {"conjugate": ConjugateRegression}, seeds=(0, 1))
+
+
+def test_every_posterior_and_reference_is_scored_on_every_data_set(comparison):
+    assert comparison.failures == ()
+    assert comparison.posteriors == ("conjugate", *REFERENCES)
+    assert comparison.shifts == ("none", "far")
+    for posterior in comparison.posteriors:
+        for shift in comparison.shifts:
+            assert comparison.summary(posterior, "nll", shift).seeds == 2
+            assert comparison.summary(posterior, "rmse", shift, horizon=4, propagation="TSInf", output="1").mean > 0
+
+
+def test_the_shift_is_seen_and_named(comparison):
+    """Epistemic std grows away from the data and the shift score tells far points apart; persistence knows no ignorance."""
+    inside, far = (comparison.summary("conjugate", "epistemic_std", shift).mean for shift in ("none", "far"))
+    assert far > 1.5 * inside
+    assert comparison.summary("conjugate", "auroc", "far").mean > 0.7
+    assert comparison.summary("persistence", "auroc", "far").mean == 0.5
+    with pytest.raises(UnknownNameError, match="auroc"):
+        comparison.summary("conjugate", "auroc", "none")
+
+
+def test_calibration_has_its_null_band_beside_it(comparison):
+    rows = comparison.select(metric="coverage90", propagation="predictive")
+    assert len(rows) == 3 * 2 * 2 * 2
+    assert all(0 <= row.null_low <= row.null_high <= 1 for row in rows)
+
+
+def test_the_true_model_class_beats_persistence(comparison):
+    """Ridge on sine and cosine holds the pendulum's own equations."""
+    ridge, still = (comparison.summary(name, "nll").mean for name in REFERENCES)
+    assert ridge < still - 0.5
+
+
+def test_arrays_for_figures_come_with_each_cell(comparison):
+    arrays = comparison.cells[0].arrays
+    assert arrays["none/pit"].shape == arrays["none/error"].shape == (100, 2)
+    assert arrays["far/shift_score"].shape == (100,)
+    steps, starts, outputs = arrays["none/fan_truth"].shape
+    assert (steps, starts, outputs) == (5, 12, 2)
+    assert arrays["none/fan_quantiles"].shape == (4, 5, 12, 2)
+    assert arrays["none/fan_lines"].shape == (5, 5, 12, 2)
+
+
+def test_the_same_seed_gives_the_same_numbers(data, comparison):
+    def without_times(rows):
+        return [(row.metric, row.output, row.shift, row.horizon, repr(row.value)) for row in rows if row.metric != "fit_seconds"]
+
+    again = run(data, {"conjugate": ConjugateRegression}, seeds=(1,), references=False)
+    first = [row for row in comparison.rows if row.posterior == "conjugate" and row.seed == 1]
+    assert without_times(again.rows) == without_times(first)
+
+
+def test_a_failed_fit_is_recorded_and_the_others_go_on(data):
+    stages = []
+    found = run(data, {"broken": Broken, "conjugate": ConjugateRegression}, references=False, progress=stages.append)
+    (failure,) = found.failures
+    assert (failure.posterior, failure.seed) == ("broken", 0)
+    assert failure.message == "NumericalError: K + σ²I is singular"
+    assert [row.value for row in found.select(metric="failed")] == [1.0, 0.0]
+    assert [s.stage for s in stages if s.stage in {"failed", "done"}] == ["failed", "done"]
+    assert stages[-1].cell == 1
+    assert stages[-1].cells == 2
+
+
+def test_what_is_finished_survives_a_kill_and_is_not_computed_again(data, tmp_path):
+    Counting.fits = 0
+    with pytest.raises(KeyboardInterrupt):
+        run(data, {"counting": Counting, "interrupted": Interrupted}, references=False, folder=tmp_path)
+    assert Counting.fits == 1
+    before = read_table(tmp_path / "results.csv")
+    assert {row.posterior for row in before} == {"counting"}
+    stages = []
+    resumed = run(
+        data, {"counting": Counting, "other": ConjugateRegression}, references=False, folder=tmp_path, progress=stages.append
+    )
+    assert Counting.fits == 1
+    assert stages[0].stage == "kept"
+    assert repr(read_table(tmp_path / "results.csv")) == repr(resumed.rows)
+    assert repr(resumed.rows[: len(before)]) == repr(before)
+    assert resumed.cells[0].arrays.keys() == resumed.cells[1].arrays.keys()
+
+
+def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):
+    run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
+    _, inside, shifted = data
+    with pytest.raises(ConfigurationError, match="other data, settings"):
+        run((pendulum(6, 9), inside, shifted), {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
+    with pytest.raises(ConfigurationError, match="options of 'conjugate'"):
+        run(data, {"conjugate": lambda: ConjugateRegression(noise_var=0.1)}, references=False, folder=tmp_path)
+
+
+def test_a_damaged_cell_is_named(data, tmp_path):
+    run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
+    (path,) = (tmp_path / "cells").iterdir()
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(FileError, match=path.name):
+        run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
+
+
+def test_all_propagations_fill_the_table(data):
+    kinds = {"TSInf": TSInf(), "TS1": TS1(), "Mean": Mean(), "MM": MomentMatching()}
+    settings = OpenLoop(horizons=(1, 3), starts=10, particles=20, propagations=kinds)
+    found = run(data, {"conjugate": ConjugateRegression}, references=False, open_loop=settings, replicates=0)
+    assert found.failures == ()
+    for name in kinds:
+        assert math.isfinite(found.summary("conjugate", "state_nrmse", horizon=3, propagation=name, output="0").mean)
+    with pytest.raises(UnknownNameError):
+        found.summary("conjugate", "crps", horizon=3, propagation="Mean", output="0")
+
+
+def test_unrelated_rows_are_scored_one_step_ahead():
+    """Rows that make no trajectory leave only h = 1 of the open loop."""
+    state = torch.linspace(-1, 1, 40, dtype=torch.float64).unsqueeze(1)
+    rows = Transitions.from_arrays(state, 0.5 * state.flip(0), 0.8 * state)
+    found = compare({"conjugate": ConjugateRegression}, rows, rows, Codec, replicates=0, references=False)
+    assert found.failures == ()
+    assert {row.horizon for row in found.select(propagation="TSInf")} == {1}
+
+
+def test_options_without_a_meaning_are_refused(data):
+    make = {"conjugate": ConjugateRegression}
+    for options, message in (
+        ({"seeds": ()}, "at least one seed"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"replicates": -1}, "replicates"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            run(data, make, **options)
+    with pytest.raises(ConfigurationError, match="at least one posterior"):
+        run(data, {}, references=False)
+    with pytest.raises(ConfigurationError, match="name references"):
+        run(data, {"persistence": ConjugateRegression})
+    with pytest.raises(ConfigurationError, match="another name"):
+        run((data[0], data[1], {"none": data[1]}), make)
+    rows = torch.zeros(4, 3)
+    wider = Transitions.from_arrays(rows, rows[:, :1], rows)
+    with pytest.raises(ShapeError, match=r"'far' \(3, 1\)"):
+        run((data[0], data[1], {"far": wider}), make)
+
+
+def test_the_table_reads_back_exactly(tmp_path):
+    rows = (
+        Row("a, \"b\"", "data", "none", 3, "test", "nll", 1, "predictive", value=0.1 + 0.2, count=7),
+        Row("a", "data", "steps", 3, "test", "crps", 10, "TSInf", value=math.inf, null_low=-1e-300),
+    )  # fmt: skip
+    write_table(tmp_path / "rows.csv", rows)
+    assert repr(read_table(tmp_path / "rows.csv")) == repr(rows)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(FileError, match="no table of results"):
+        read_table(tmp_path / "other.csv")
+    with pytest.raises(FileError, match="can't read"):
+        read_table(tmp_path / "missing.csv")
+
+
+def test_a_summary_is_over_seeds():
+    cells = tuple(
+        Cell("gp", seed, (Row("gp", "toy", "none", seed, "test", "nll", 1, "predictive", value=value),))
+        for seed, value in enumerate((1.0, 3.0))
+    )
+    assert Comparison(cells).summary("gp", "nll") == (2.0, math.sqrt(2), 2)
+
+
+def test_the_drone_data_share_no_sample_and_leave_the_landing_out():
+    found = quarter_drone_data()
+    assert [len(found.in_distribution), *map(len, found.shifted.values())] == [296, 296, 1996, 1211]
+
+    def fastest(data):
+        return float((data.next_state[:, 0] - data.state[:, 0]).abs().max())
+
+    # Degrees per step of 0.05 s: held-out multisine stays within what training holds, the landing and the other logs do not.
+    assert fastest(found.in_distribution) < fastest(found.train) < min(fastest(data) for data in found.shifted.values())
