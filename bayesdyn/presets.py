@@ -68,7 +68,7 @@ tasks: dict[str, Task] = {
     CARTPOLE_ID: Task(
         env_id=CARTPOLE_ID,
         angles=(3,),
-        reward=TipReward((0.25, 1.0)),
+        reward=TipReward((0.1, 0.5)),
         planner=ICEM(horizon=10, candidates=100, elites=10, iterations=5),
         discount=0.95,
         trials=(("gp", 3), ("ensemble", 6)),
