@@ -1,0 +1,288 @@
+"""Model-predictive control: it regulates a known plant, and its plans depend on what they should and on nothing else."""
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from bayesdyn.distributions import Gaussian
+from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.mpc import MPC
+from bayesdyn.objectives import Optimistic, Pessimistic
+from bayesdyn.planners import CEM, ICEM, Box, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.rollout import PlainDynamics, TSInf
+
+DOUBLE = torch.float64
+BOX = Box.of([-1.0], [1.0], DOUBLE)
+A = torch.tensor([[1.0, 0.2], [0.0, 1.0]], dtype=DOUBLE)
+B = torch.tensor([[0.02], [0.2]], dtype=DOUBLE)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def cost(state: Tensor, action: Tensor, following: Tensor) -> Tensor:
+    return -following.square().sum(-1) - 0.01 * action.square().sum(-1)
+
+
+@dataclass
+class Known:
+    """A known step (state, action) -> Gaussian as a model; it counts what it was asked for."""
+
+    step: object
+    asked: list[int] = field(default_factory=list)
+
+    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> PlainDynamics:
+        self.asked.append(n)
+        return PlainDynamics(self.step, n)
+
+
+def linear(state: Tensor, action: Tensor) -> Gaussian:
+    following = state @ A.to(state).T + action @ B.to(state).T
+    return Gaussian(following, torch.zeros_like(following))
+
+
+def noisy(state: Tensor, action: Tensor) -> Gaussian:
+    following = linear(state, action).mean
+    return Gaussian(following, torch.full_like(following, 0.01))
+
+
+def drift(state: Tensor, action: Tensor) -> Gaussian:
+    return Gaussian(state + action, torch.zeros_like(state))
+
+
+def agent(step: object = linear, planner: Planner | None = None, reward: object = cost, **options: object) -> MPC:
+    planner = planner or ICEM(horizon=8, candidates=40, elites=8)
+    return MPC(Known(step), planner, reward, **{"draws": 1, "dtype": DOUBLE, **options})
+
+
+def run(controller: MPC, start: Tensor, steps: int, seed: int = 0) -> Tensor:
+    controller.reset(BOX, batch=1 if start.dim() == 1 else len(start), generator=seeded(seed))
+    states = [start]
+    for _ in range(steps):
+        states.append(linear(states[-1], controller.act(states[-1]).to(DOUBLE)).mean)
+    return torch.stack(states)
+
+
+@dataclass(frozen=True)
+class Probe(Planner):
+    """Scores given candidates, and then again in another order; plans nothing."""
+
+    sequences: Tensor
+    horizon: int
+    seen: list[Tensor] = field(default_factory=list)
+
+    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
+        self.seen.append(evaluate(self.sequences))
+        self.seen.append(evaluate(self.sequences.flip(2)))
+        return CEM(horizon=self.horizon, candidates=2, elites=1, iterations=1).plan(evaluate, warm_start, generator)
+
+
+def scores(step: object, start: Tensor, sequences: Tensor, **options: object) -> list[Tensor]:
+    probe = Probe(sequences, len(sequences))
+    controller = agent(step, probe, **options)
+    controller.reset(BOX, batch=sequences.shape[1], generator=seeded())
+    controller.act(start)
+    return probe.seen
+
+
+@pytest.mark.parametrize("planner", [CEM(horizon=10, candidates=100, elites=10), ICEM(horizon=10, candidates=60)])
+def test_it_regulates_a_known_linear_plant(planner: Planner) -> None:
+    states = run(agent(planner=planner), torch.tensor([1.0, 0.0], dtype=DOUBLE), 40)
+    assert states[-10:].norm(dim=1).max() < 0.05
+
+
+def test_a_batch_of_states_is_planned_for_as_each_alone() -> None:
+    starts = torch.randn(5, 2, generator=seeded(1), dtype=DOUBLE)
+    together = run(agent(noisy, draws=3, particles=2), starts, 4)
+    for b in range(5):
+        torch.testing.assert_close(run(agent(noisy, draws=3, particles=2), starts[b], 4), together[:, b], rtol=0, atol=1e-9)
+
+
+def test_without_replanning_the_plan_is_executed_to_its_end() -> None:
+    controller, state = agent(), torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX, generator=seeded())
+    first = controller.act(state)
+    plan = controller.decision.plan.actions[:, 0]
+    followed = torch.stack([first, *(controller.act(state, replan=False) for _ in range(7))])
+    assert torch.equal(followed, plan)
+    used_up = controller.decision
+    controller.act(state, replan=False)
+    assert controller.decision is not used_up
+    assert len(controller.model.asked) == 2
+
+
+def test_the_warm_start_moves_on_by_what_was_executed() -> None:
+    shifts: list[int] = []
+
+    class Shifted(ICEM):
+        def shift(self, warm_start: WarmStart, steps: int = 1) -> WarmStart:
+            shifts.append(steps)
+            return super().shift(warm_start, steps)
+
+    controller, state = agent(planner=Shifted(horizon=8)), torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX)
+    for replan in (True, False, False, True, True, *[False] * 8):
+        controller.act(state, replan=replan)
+    assert shifts == [3, 1, 8]
+
+
+def test_reset_forgets() -> None:
+    controller, start = agent(noisy, draws=2), torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    first = run(controller, start, 3)
+    run(controller, -2 * start, 3, seed=5)
+    assert torch.equal(run(controller, start, 3), first)
+    controller.reset(BOX)
+    assert controller.decision is None
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_it_stays_out_of_where_the_model_breaks_down(poison: float) -> None:
+    # The reward draws to x = 1, but beyond 0.5 the model has no answer; the reward is bounded, so it hides an infinite state.
+    def poisoned(state: Tensor, action: Tensor) -> Gaussian:
+        following = state + 0.2 * action
+        return Gaussian(torch.where(following > 0.5, poison, following), torch.zeros_like(following))
+
+    def reward(state: Tensor, action: Tensor, following: Tensor) -> Tensor:
+        return torch.exp(-(following[..., 0] - 1).square()).nan_to_num(2.0) + 2.0 * following[..., 0].isinf()
+
+    controller = agent(poisoned, reward=reward)
+    controller.reset(BOX, generator=seeded())
+    state = torch.zeros(1, dtype=DOUBLE)
+    for _ in range(10):
+        state = state + 0.2 * controller.act(state)
+        assert not bool(controller.decision.plan.failed.any())
+        assert state <= 0.5
+    assert state > 0.3
+
+
+def test_a_model_that_is_broken_everywhere_gives_a_failed_plan() -> None:
+    controller = agent(lambda s, a: Gaussian(s * math.nan, torch.zeros_like(s)))
+    controller.reset(Box.of([0.0], [1.0]), generator=seeded())
+    action = controller.act(torch.zeros(2, dtype=DOUBLE))
+    assert controller.decision.plan.failed.tolist() == [True]
+    assert action.tolist() == [0.5]
+
+
+def test_the_size_of_chunks_changes_no_score() -> None:
+    sequences = torch.rand(5, 2, 7, 1, generator=seeded(), dtype=DOUBLE) * 2 - 1
+    start = torch.randn(2, 2, generator=seeded(1), dtype=DOUBLE)
+    whole = scores(noisy, start, sequences, draws=3, particles=2)
+    for rows in (1, 24, 36):
+        torch.testing.assert_close(
+            scores(noisy, start, sequences, draws=3, particles=2, chunk_rows=rows), whole, rtol=0, atol=1e-12
+        )
+
+
+def test_candidates_share_their_noise() -> None:
+    sequences = torch.rand(5, 1, 6, 1, generator=seeded(), dtype=DOUBLE)
+    sequences[:, :, 5] = sequences[:, :, 0]
+    start = torch.zeros(1, 2, dtype=DOUBLE)
+    straight, flipped = scores(noisy, start, sequences, draws=2, particles=3, chunk_rows=12)
+    assert torch.equal(straight.flip(1), flipped)
+    assert straight[0, 5] == straight[0, 0]
+    assert len(straight[0].unique()) == 5
+
+
+def test_draws_and_particles_are_what_was_asked_for() -> None:
+    controller = agent(noisy, draws=3, particles=4)
+    controller.reset(BOX, batch=2, generator=seeded())
+    controller.act(torch.zeros(2, 2, dtype=DOUBLE))
+    assert controller.model.asked == [3]
+    assert controller.decision.imagined.states.shape == (9, 3, 4, 2, 2)
+    assert torch.equal(controller.decision.imagined.actions, controller.decision.plan.actions)
+    assert controller.decision.variance.epistemic.shape == (2,)
+    assert bool((controller.decision.variance.aleatoric > 0).all())
+
+
+def test_the_objective_decides_what_uncertainty_is_worth() -> None:
+    # Two worlds, in which acting helps or harms by turns: the expectation is level, and the spread grows with |a|.
+    worlds = torch.tensor([-1.0, 1.0], dtype=DOUBLE).reshape(2, 1, 1, 1, 1)
+
+    def step(state: Tensor, action: Tensor) -> Gaussian:
+        following = state + worlds * action
+        return Gaussian(following, torch.zeros_like(following))
+
+    def gain(state: Tensor, action: Tensor, following: Tensor) -> Tensor:
+        return following[..., 0]
+
+    sequences = torch.tensor([0.0, 0.5, 1.0], dtype=DOUBLE).reshape(1, 1, 3, 1)
+    spread = 2**0.5 * torch.tensor([[0.0, 0.5, 1.0]], dtype=DOUBLE)
+    wanted = {Optimistic(kappa=2.0): 2 * spread, Pessimistic(kappa=1.0): -spread}
+    start = torch.zeros(1, 1, dtype=DOUBLE)
+    for objective, value in wanted.items():
+        torch.testing.assert_close(scores(step, start, sequences, draws=2, reward=gain, objective=objective)[0], value)
+
+
+def test_rewards_after_the_end_do_not_count() -> None:
+    sequences = torch.tensor([[0.0, 1.0]] * 4, dtype=DOUBLE).reshape(4, 1, 2, 1)
+    seen = scores(
+        drift,
+        torch.zeros(1, 1, dtype=DOUBLE),
+        sequences,
+        reward=lambda s, a, following: following[..., 0],
+        termination=lambda s, a, following: following[..., 0] > 1.5,
+    )
+    assert seen[0].tolist() == [[0.0, 1.0 + 2.0]]  # the step that ends it is the last that counts
+    later = scores(drift, torch.zeros(1, 1, dtype=DOUBLE), sequences, reward=lambda s, a, f: f[..., 0], discount=0.5)
+    assert later[0].tolist() == [[0.0, 1 + 0.5 * 2 + 0.25 * 3 + 0.125 * 4]]
+
+
+def test_an_exit_is_taken_or_not_as_after_done_says() -> None:
+    """Each step costs 1 and there is an exit: with nothing after it, dying is best; a dearer afterwards keeps the agent alive."""
+
+    def first_action(after_done: float) -> float:
+        controller = agent(
+            drift,
+            reward=lambda s, a, following: -torch.ones_like(following[..., 0]) - 0.01 * a[..., 0].square(),
+            termination=lambda s, a, following: following[..., 0] > 0.9,
+            after_done=after_done,
+        )
+        controller.reset(BOX, generator=seeded())
+        return float(controller.act(torch.full((1,), 0.5, dtype=DOUBLE)))
+
+    assert first_action(0.0) > 0.4
+    assert first_action(-2.0) < 0.4
+
+
+def test_a_plan_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    run(agent(noisy, draws=2, particles=2), torch.zeros(2, dtype=DOUBLE), 2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_single_and_double_precision_agree_on_a_smooth_problem() -> None:
+    start = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    double = run(agent(), start, 5)
+    single = run(agent(dtype=torch.float32), start, 5)
+    # Elites may swap at near-ties, so this asks for the same control, not for the same digits.
+    assert (single - double).abs().max() < 0.05
+
+
+def test_propagation_is_the_one_given() -> None:
+    @dataclass(frozen=True)
+    class Counted(TSInf):
+        steps: list[int] = field(default_factory=list)
+
+        def step(self, dynamics, state, action, noise, t):
+            self.steps.append(t)
+            return super().step(dynamics, state, action, noise, t)
+
+    propagation = Counted()
+    run(agent(planner=CEM(horizon=3, iterations=1), propagation=propagation), torch.zeros(2, dtype=DOUBLE), 1)
+    assert set(propagation.steps) == {0, 1, 2}
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(NotFittedError, match="reset"):
+        agent().act(torch.zeros(2, dtype=DOUBLE))
+    controller = agent()
+    controller.reset(BOX, batch=3)
+    with pytest.raises(ShapeError, match="3 environments; got 2"):
+        controller.act(torch.zeros(2, 2, dtype=DOUBLE))
+    for sizes in ({"draws": 0}, {"particles": 0}, {"chunk_rows": 0}):
+        with pytest.raises(ConfigurationError, match="MPC wants"):
+            agent(**sizes)
