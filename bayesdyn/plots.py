@@ -14,9 +14,8 @@ from matplotlib.axes import Axes
 from bayesdyn.errors import ConfigurationError, ShapeError
 
 NEUTRAL = "#808080"
-# Six hues that people with any common colour blindness tell apart, each at least 3:1 against white and against #121212;
-# after Okabe & Ito, "Color Universal Design" (2008), whose lighter and darker ones were moved to the middle.
-PALETTE = ("#1F85C9", "#D5652A", "#0F9B76", "#B5659C", "#B08500", "#7A78D0")
+# Six hues at least 3:1 against white and against #121212, found by search to stay apart with any common colour blindness.
+PALETTE = ("#1F85C9", "#D5652A", "#01A45D", "#D053FC", "#7D548C", "#573FFF")
 _KNOWN = {
     "ExactGP": 0,
     "BootstrapEnsemble": 1,
@@ -62,6 +61,13 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 def legend(axes: Axes) -> None:
     """Add a legend without a frame, in grey."""
     axes.legend(frameon=False, fontsize=8, labelcolor=NEUTRAL)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Add the legend above axes whose bands leave no room inside."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, columnspacing=1.2, frameon=False, fontsize=8, labelcolor=NEUTRAL
+    )
 
 
 def calibration_curve(
@@ -163,7 +169,7 @@ def fan_chart(
     axes.plot(time, truth, color=NEUTRAL, linewidth=1.8, linestyle=(0, (4, 1.5)), label="what happened")
     axes.margins(x=0)
     dress(axes, "", "time", label)
-    legend(axes)
+    _legend_above(axes)
 
 
 def shift_histogram(axes: Axes, scores: Mapping[str, Array], inside: str) -> None:
@@ -217,7 +223,7 @@ def posterior_1d(
         axes.scatter(*data, s=12, color=NEUTRAL, linewidths=0, zorder=3, label="data")
     axes.margins(x=0)
     dress(axes, "", "x", "y")
-    legend(axes)
+    _legend_above(axes)
 
 
 def learning_curve(
