@@ -149,8 +149,16 @@ def _sequence(actions: Tensor, start: Tensor, horizon: int | None) -> _Source:
             f"got start {list(start.shape)} and actions {list(actions.shape)}"
         ) from error
     size = actions.shape[-1]
-    steps = [action.expand(1, 1, *batch, size) for action in actions.unbind(0)]
-    return _Source(len(actions), batch, lambda t, state: steps[t].expand(*state.shape[:-1], size), record=lambda taken: actions)
+    views: dict[torch.Size, tuple[Tensor, ...]] = {}
+
+    def act(t: int, state: Tensor) -> Tensor:
+        lead = state.shape[:2]
+        if lead not in views:  # once for the first step and once for all others: views cost time in the inner loop
+            padded = actions.reshape(len(actions), 1, 1, *(1,) * (len(batch) + 2 - actions.dim()), *actions.shape[1:])
+            views[lead] = padded.expand(len(actions), *lead, *batch, size).unbind(0)
+        return views[lead][t]
+
+    return _Source(len(actions), batch, act, record=lambda taken: actions)
 
 
 def _policy(policy: Policy, start: Tensor, horizon: int | None) -> _Source:

@@ -287,3 +287,20 @@ def test_states_keep_their_dtype(propagation: Propagation, dtype: torch.dtype) -
         propagation=propagation, noise=noise,
     )  # fmt: skip
     assert {t.dtype for t in (trajectory.states, trajectory.rewards, trajectory.returns)} == {dtype}
+
+
+def test_returns_split_into_the_variance_of_theta_and_of_noise() -> None:
+    """s' = s + θ_j + ε, θ ~ N(0, 1), ε ~ N(0, 0.25), R = s_T: epistemic T²·1, aleatoric T·0.25, within 4 standard errors."""
+    n, p, horizon = 2000, 4, 6
+    theta = torch.randn(n, generator=seeded(), dtype=torch.float64)
+
+    def step(state: Tensor, action: Tensor) -> bd.Gaussian:
+        mean = state + theta.reshape(-1, *(1,) * (state.dim() - 1))
+        return bd.Gaussian(mean, torch.full_like(mean, 0.25))
+
+    start, actions = torch.zeros(1, dtype=torch.float64), torch.zeros(horizon, 1, dtype=torch.float64)
+    last = bd.rollout(bd.PlainDynamics(step, n), start, actions, no_reward, particles=p, generator=seeded(1)).states[-1, ..., 0]
+    split = bd.objectives.split_variance(last)
+    between = horizon**2 + horizon * 0.25 / p
+    assert abs(split.epistemic.item() - horizon**2) < 4 * between * math.sqrt(2 / (n - 1))
+    assert abs(split.aleatoric.item() - horizon * 0.25) < 4 * horizon * 0.25 * math.sqrt(2 / (n * (p - 1)))
