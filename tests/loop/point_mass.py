@@ -60,7 +60,7 @@ def make_model(posterior: bd.posteriors.Posterior | None = None) -> bd.DynamicsM
 
 
 def make_agent(model: bd.DynamicsModel, **options: object) -> bd.MPC:
-    planner = bd.planners.ICEM(horizon=4, candidates=12, elites=4, iterations=2)
+    planner = bd.planners.ICEM(horizon=4, candidates=12, elites=4, iterations=1)
     return bd.MPC(model, planner, reward, **{"draws": 2, **options})
 
 
