@@ -12,7 +12,7 @@ from bayesdyn.evaluation.open_loop import OpenLoop
 from benchmarks.acceptance import RESULTS, Acceptance, main
 
 SEEDS = (0, 1, 2, 3, 4)
-THREADS = 2
+THREADS = 1
 
 
 def per_seed(comparison: Comparison, posterior: str, metric: str, shift: str, output: str = "all") -> list[float]:
@@ -56,7 +56,7 @@ def measure(acceptance: Acceptance, quick: bool) -> None:
     for posterior in drone_posteriors():
         judge(acceptance, comparison, posterior)
         seconds = [row.value for row in comparison.select(posterior=posterior, metric="fit_seconds")]
-        acceptance.inform(f"{posterior}: fit, {THREADS} threads", seconds, " s")
+        acceptance.inform(f"{posterior}: fit, {THREADS} thread", seconds, " s")
     for reference in REFERENCES:
         acceptance.inform(f"{reference}, in distribution: nll per step", per_seed(comparison, reference, "nll", "none"), " nats")
 
