@@ -4,6 +4,7 @@ from bayesdyn import envs, errors, loop, objectives, planners, posteriors
 from bayesdyn.codec import Codec, LagCodec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
+from bayesdyn.evaluation import compare
 from bayesdyn.loop import learn
 from bayesdyn.model import Dynamics, DynamicsModel
 from bayesdyn.mpc import MPC
@@ -25,6 +26,7 @@ __all__ = [
     "TSInf",
     "Trajectory",
     "Transitions",
+    "compare",
     "envs",
     "errors",
     "learn",

@@ -10,6 +10,7 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
 from bayesdyn.planners import Box, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.base import private_generator
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Trajectory, TSInf, rollout
 
@@ -63,16 +64,18 @@ class MPC:
     after_done: float = 0.0
     dtype: torch.dtype = torch.float32
     chunk_rows: int = 4096
-    decision: Decision | None = field(default=None, init=False)
-    _warm_start: WarmStart | None = field(default=None, init=False)
-    _generator: torch.Generator | None = field(default=None, init=False)
-    _executed: int = field(default=0, init=False)
+    decision: Decision | None = field(default=None, init=False, repr=False)
+    _warm_start: WarmStart | None = field(default=None, init=False, repr=False)
+    _generator: torch.Generator | None = field(default=None, init=False, repr=False)
+    _executed: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.draws, self.particles, self.chunk_rows) < 1:
             raise ConfigurationError(
                 f"MPC wants draws, particles and chunk_rows >= 1; got {self.draws}, {self.particles}, {self.chunk_rows}"
             )
+        if not 0 < self.discount <= 1:
+            raise ConfigurationError(f"MPC wants 0 < discount <= 1; got {self.discount}")
 
     def reset(self, box: Box, batch: int = 1, generator: torch.Generator | None = None) -> None:
         """Start an episode: forget the previous plan; `generator` feeds all draws until the next reset (default: seed 0)."""
@@ -100,7 +103,11 @@ class MPC:
         return action.reshape(*observation.shape[:-1], action.shape[-1])
 
     def decide(self, observation: Float[Tensor, "*batch S"], warm_start: WarmStart, generator: torch.Generator | None) -> Decision:
-        """Plan from `observation` with fresh draws, and roll the chosen actions out to show what they were expected to do."""
+        """Plan from `observation` with fresh draws, and roll the chosen actions out to show what they were expected to do.
+
+        `generator` moves by one number; without one the system seeds the draws.
+        """
+        generator = private_generator(generator)
         state = torch.as_tensor(observation).to(self.dtype)
         state = state.reshape(-1, 1, state.shape[-1])
         if state.shape[0] != warm_start.mean.shape[1]:
