@@ -34,9 +34,9 @@ def forward(
     weights: Sequence[Float[Tensor, "_ _ _"]],
     biases: Sequence[Float[Tensor, "_ 1 _"]],
     activation: Activation,
-    masks: Sequence[Float[Tensor, "_ 1 _"] | None] | None = None,
+    masks: Sequence[Float[Tensor, "_ _ _"] | None] | None = None,
 ) -> Float[Tensor, "b R columns"]:
-    """Return the last layer's columns of L networks; mask l multiplies the output of hidden layer l."""
+    """Return the last layer's columns of L networks; mask l, [L, 1 or R, width], multiplies the output of hidden layer l."""
     last = len(weights) - 1
     for layer in range(last):
         h = activation(affine(h, weights[layer], biases[layer]))

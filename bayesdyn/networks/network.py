@@ -1,6 +1,7 @@
 """`Network`: the shape of a network and its prior; the parameters of many such networks are one flat tensor."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -85,10 +86,15 @@ class Network:
             bias.zero_()
         return Parameters(theta, self.noise.start(members, self.outputs))
 
-    def columns(self, theta: Float[Tensor, "K P"], x: Float[Tensor, "k R D"]) -> Float[Tensor, "K R columns"]:
-        """Return the last layer of K networks at rows of their own (k = K) or shared rows (k = 1)."""
+    def columns(
+        self, theta: Float[Tensor, "K P"], x: Float[Tensor, "k R D"], masks: Sequence[Float[Tensor, "_ _ _"] | None] | None = None
+    ) -> Float[Tensor, "K R columns"]:
+        """Return the last layer of K networks at rows of their own (k = K) or shared rows (k = 1).
+
+        Mask l, [K, 1 or R, width], multiplies the output of hidden layer l.
+        """
         weights, biases = self.unflatten(theta)
-        return forward(x, weights, biases, find_activation(self.activation))
+        return forward(x, weights, biases, find_activation(self.activation), masks)
 
     def nll(
         self, columns: Float[Tensor, "K R columns"], noise: Float[Tensor, "K rows E"], y: Float[Tensor, "k R E"]
@@ -101,10 +107,12 @@ class Network:
         """Return -log p(θ)/N up to its constant, (1/2N) Σ precision·θ², plus the noise model's own term, per network."""
         return 0.5 / rows * (parameters.theta.square() @ precision) + self.noise.penalty(parameters.noise)
 
-    def function(self, parameters: Parameters, n: int | None = None) -> NetworkFunction:
-        """Return the K networks as n draws, K unless given."""
+    def function(
+        self, parameters: Parameters, n: int | None = None, masks: Sequence[Float[Tensor, "_ 1 _"] | None] | None = None
+    ) -> NetworkFunction:
+        """Return the K networks as n draws, as many as there are networks or masks [n, 1, width] unless given."""
         weights, biases = self.unflatten(parameters.theta)
-        return NetworkFunction(weights, biases, self.noise, parameters.noise, activation=self.activation, n=n)
+        return NetworkFunction(weights, biases, self.noise, parameters.noise, activation=self.activation, masks=masks, n=n)
 
     def deal(self, parameters: Parameters, n: int, generator: torch.Generator) -> Function:
         """Return n draws from K stored networks: n // K of each in blocks, the n mod K left over from a random subset.

@@ -1,0 +1,130 @@
+"""Dropout of hidden units: binary and relaxed masks, the penalty that makes their rates learnable, thinned networks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.networks.function import NetworkFunction
+from bayesdyn.networks.network import Network
+
+_MULTIPLE = 16  # widths that matrix products take in one go
+
+
+class Masks(ABC):
+    """Turns one uniform number per unit into a factor on that unit; `learned` says that gradients reach the log odds."""
+
+    learned: ClassVar[bool]
+
+    @abstractmethod
+    def kept(self, log_odds: Float[Tensor, ""], uniform: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return how much of each unit is kept, in [0, 1], when it is dropped with probability p, log_odds = log p/(1 - p)."""
+
+    def draw(
+        self, log_odds: Float[Tensor, " H"], widths: Sequence[int], shape: tuple[int, int], generator: torch.Generator
+    ) -> list[Float[Tensor, "n R width"]]:
+        """Return a mask per hidden layer, kept/(1 - p), so that its mean is 1, independent for each of (n, R) and each unit."""
+        masks = []
+        for odds, width in zip(log_odds, widths, strict=True):
+            uniform = torch.rand(*shape, width, generator=generator, device=generator.device, dtype=torch.float32)
+            masks.append(self.kept(odds, uniform.to(log_odds)) * (1 + odds.exp()))
+        return masks
+
+
+@dataclass(frozen=True)
+class Binary(Masks):
+    """Each unit is kept whole or dropped: the masks of draws, and of training when the rates are fixed.
+
+    >>> Binary().kept(torch.tensor(0.0), torch.tensor([0.2, 0.7]))
+    tensor([0., 1.])
+    """
+
+    learned: ClassVar[bool] = False
+
+    def kept(self, log_odds: Float[Tensor, ""], uniform: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return 1 where u >= p, else 0."""
+        return (uniform >= log_odds.sigmoid()).to(uniform)
+
+
+@dataclass(frozen=True)
+class Relaxed(Masks):
+    """The concrete relaxation, for training only: differentiable in the rate, and binary in the limit of temperature 0.
+
+    Source: Gal, Hron, Kendall 2017 (Concrete Dropout), equation 5.
+
+    >>> [round(k, 3) for k in Relaxed().kept(torch.tensor(0.0), torch.tensor([0.2, 0.5, 0.7])).tolist()]
+    [1.0, 0.5, 0.0]
+    """
+
+    temperature: float = 0.1
+    learned: ClassVar[bool] = True
+
+    def kept(self, log_odds: Float[Tensor, ""], uniform: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return 1 - sigmoid((log p/(1 - p) + log u/(1 - u))/t)."""
+        return (-(log_odds + uniform.logit(eps=1e-6)) / self.temperature).sigmoid()
+
+
+def entropy(log_odds: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return H(p) = -p log p - (1 - p) log(1 - p) in nats.
+
+    >>> round(entropy(torch.tensor(0.0)).item(), 4)
+    0.6931
+    """
+    softplus = torch.nn.functional.softplus
+    return log_odds.sigmoid() * softplus(-log_odds) + (-log_odds).sigmoid() * softplus(log_odds)
+
+
+def weight_penalty(
+    network: Network, theta: Float[Tensor, "1 P"], log_odds: Float[Tensor, " H"], lengthscale: float
+) -> Float[Tensor, ""]:
+    r"""Return Σ_l λ²|W_l|²/(2(1 - p_l)), where p_l is the drop rate of the units that feed layer l and 0 for the features."""
+    weights = network.unflatten(theta)[0]
+    squares = torch.stack([weight.square().sum() for weight in weights])
+    kept = torch.cat([torch.ones_like(log_odds[:1]), (-log_odds).sigmoid()])
+    return 0.5 * lengthscale**2 * (squares / kept).sum()
+
+
+def rate_entropy(network: Network, log_odds: Float[Tensor, " H"]) -> Float[Tensor, ""]:
+    """Return Σ_l K_l·H(p_l), where K_l is the width of hidden layer l: a constant unless the rates are learned."""
+    return (entropy(log_odds) * log_odds.new_tensor(network.hidden)).sum()
+
+
+def thinned(function: NetworkFunction) -> NetworkFunction:
+    """Return the same draws with the dropped units cut out and each draw's factors multiplied into its weights.
+
+    Layers shrink to the most units that a draw keeps, rounded up to a multiple of 16. That pays for rates from about 0.2 on and
+    many rows per draw, and costs the memory of n weight sets. Raises `ConfigurationError` for a function without a mask per layer.
+
+    >>> wide = Network(3, (64,), 1)
+    >>> masks = Binary().draw(torch.zeros(1), wide.hidden, (5, 1), torch.Generator().manual_seed(0))
+    >>> thin = thinned(wide.function(wide.initial(1, torch.Generator().manual_seed(0)), masks=masks))
+    >>> thin.n, thin.width, thin.masks
+    (5, 48, None)
+    """
+    masks = [mask for mask in function.masks or () if mask is not None]
+    if len(masks) != len(function.weights) - 1 or not masks or function.weights[0].shape[0] != 1:
+        raise ConfigurationError("only draws of one network that have a mask for each of its hidden layers can be thinned")
+    weights, biases = [w.expand(function.n, -1, -1) for w in function.weights], list(function.biases)
+    for layer, mask in enumerate(masks):
+        units, factor = _kept_units(mask.squeeze(1))
+        columns = units.unsqueeze(1)
+        weights[layer] = weights[layer].gather(2, columns.expand(-1, weights[layer].shape[1], -1))
+        biases[layer] = biases[layer].expand(function.n, -1, -1).gather(2, columns)
+        following = weights[layer + 1]
+        weights[layer + 1] = factor.unsqueeze(2) * following.gather(1, units.unsqueeze(2).expand(-1, -1, following.shape[2]))
+    return NetworkFunction(
+        weights, biases, function.noise, function.noise_parameters, activation=function.activation.name, n=function.n
+    )
+
+
+def _kept_units(mask: Float[Tensor, "n width"]) -> tuple[Tensor, Tensor]:
+    """Return the indices of kept units and their factors, both [n, k]: kept ones first, the rest has a factor of 0."""
+    most = int((mask != 0).sum(1).max())
+    width = min(mask.shape[1], _MULTIPLE * -(-max(most, 1) // _MULTIPLE))
+    units = (mask == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+    return units, mask.gather(1, units)
