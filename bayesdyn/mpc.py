@@ -63,7 +63,7 @@ class MPC:
     discount: float = 1.0
     after_done: float = 0.0
     dtype: torch.dtype = torch.float32
-    chunk_rows: int = 4096
+    chunk_rows: int = 2000
     decision: Decision | None = field(default=None, init=False, repr=False)
     _warm_start: WarmStart | None = field(default=None, init=False, repr=False)
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)

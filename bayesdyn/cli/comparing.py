@@ -44,7 +44,7 @@ def compare(
     lags: Annotated[int, typer.Option(min=1, help="Your log: how many past samples make the state.")] = 4,
     rate: Annotated[float | None, typer.Option(help="Your log: samples per second to resample to.", show_default=False)] = None,
     seed: Seed = 0,
-    threads: Threads = 2,
+    threads: Threads = 1,
     debug: Debug = False,
 ) -> None:
     """Compare posteriors on recorded data: how good are they, and do they know how good?

@@ -50,7 +50,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Only see that all works: tiny models, which learn nothing.")] = False,
     seed: Seed = 0,
-    threads: Threads = 2,
+    threads: Threads = 1,
     debug: Debug = False,
 ) -> None:
     """See what the library does, in a few minutes: two kinds of model, real data, a task learned from scratch.
@@ -62,7 +62,7 @@ def demo(
 
       bayesdyn demo
 
-      bayesdyn demo --threads 4 --out /tmp/demo
+      bayesdyn demo --seed 1 --out runs/second
     """
     size = _quick() if quick else _full()
     place = scenario(size.task.env_id)

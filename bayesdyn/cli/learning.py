@@ -21,7 +21,7 @@ def learn(
     replan_every: Annotated[int, typer.Option(min=0, help="Steps between plans; 0 plans once per trial (open loop).")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/ENV-POSTERIOR).", show_default=False)] = None,
     seed: Seed = 0,
-    threads: Threads = 2,
+    threads: Threads = 1,
     debug: Debug = False,
 ) -> None:
     """Learn a task from scratch: fit a model to all data, plan with it, act, add the data, repeat.

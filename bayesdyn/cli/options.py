@@ -19,7 +19,7 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 console = Console()
 _errors = Console(stderr=True)
 
-Threads = Annotated[int, typer.Option(min=1, help="Processor threads to use.")]
+Threads = Annotated[int, typer.Option(min=1, help="Processor threads to use; small models are fastest on one.")]
 Seed = Annotated[int, typer.Option(min=0, help="All random numbers come from it: the same seed gives the same run.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where in the code an error came from.")]
 

@@ -17,7 +17,7 @@ from bayesdyn.report.reading import read_comparison
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of runs, and of at most one comparison.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
-    threads: Threads = 2,
+    threads: Threads = 1,
     debug: Debug = False,
 ) -> None:
     """Write one page about runs and a comparison from their folders; nothing is computed again.
