@@ -1,4 +1,4 @@
-"""The non-linearities a network can use, each with the in-place form that inference uses."""
+"""The non-linearities a network can use, each with its derivative and the in-place form that inference uses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,15 @@ from bayesdyn.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise function in two forms: `apply` returns a new tensor, `overwrite` works in place and needs no gradient."""
+    """An elementwise function in two forms, and its derivative.
+
+    `apply` returns a new tensor, `overwrite` works in place and needs no gradient, `slope` is the derivative at each element.
+    """
 
     name: str
     apply: Callable[[Tensor], Tensor]
     overwrite: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
 
     def __call__(self, h: Tensor) -> Tensor:
         """Return the activation of h, which is overwritten when no gradient flows through it."""
@@ -27,10 +31,23 @@ def _silu_in_place(h: Tensor) -> Tensor:
     return functional.silu(h, inplace=True)
 
 
+def _silu_slope(h: Tensor) -> Tensor:
+    gate = h.sigmoid()
+    return gate * (1 + h * (1 - gate))
+
+
+def _tanh_slope(h: Tensor) -> Tensor:
+    return 1 - h.tanh().square()
+
+
+def _relu_slope(h: Tensor) -> Tensor:
+    return (h > 0).to(h.dtype)
+
+
 ACTIVATIONS: dict[str, Activation] = {
-    "silu": Activation("silu", functional.silu, _silu_in_place),
-    "tanh": Activation("tanh", torch.tanh, torch.tanh_),
-    "relu": Activation("relu", torch.relu, torch.relu_),
+    "silu": Activation("silu", functional.silu, _silu_in_place, _silu_slope),
+    "tanh": Activation("tanh", torch.tanh, torch.tanh_, _tanh_slope),
+    "relu": Activation("relu", torch.relu, torch.relu_, _relu_slope),
 }
 
 

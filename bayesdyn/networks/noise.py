@@ -20,8 +20,9 @@ _START = -2.0
 class Noise(ABC):
     """Turns the last layer's columns [L, R, columns] and the parameters [L, rows, E] into a mean and a log variance [L, R, E].
 
-    It holds settings only; the parameters are kept by whoever trains or draws them. `wants_held_out` says that it cannot do
-    without rows that the network never saw.
+    The first E columns are the mean; any other column belongs to the log variance of one output. It holds settings only; the
+    parameters are kept by whoever trains or draws them. `wants_held_out` says that it cannot do without rows that the network
+    never saw.
     """
 
     wants_held_out: ClassVar[bool] = False
@@ -46,6 +47,10 @@ class Noise(ABC):
 
     def refresh(self, parameters: Float[Tensor, "K rows E"], held_out_mse: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
         """Return the parameters after a look at the held-out residuals: unchanged, unless a noise model is set by them."""
+        return parameters
+
+    def with_variance(self, parameters: Float[Tensor, "K rows E"], var: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
+        """Return the parameters under which every row has these variances: unchanged where the variance depends on the row."""
         return parameters
 
 
@@ -115,6 +120,10 @@ class Homoscedastic(Noise):
     ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
         """Return the columns as they are and the log variance, [K, 1, E]."""
         return raw, _PACE * parameters
+
+    def with_variance(self, parameters: Float[Tensor, "K rows E"], var: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
+        """Return a tenth of the log variances."""
+        return var.log().unsqueeze(1) / _PACE
 
 
 @dataclass(frozen=True)

@@ -132,17 +132,19 @@ def train(
     training: Training,
     generator: torch.Generator,
     first_step: int = 0,
+    precision: Float[Tensor, " P"] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     r"""Minimise Σ_k [ nll_k + (1/2N) Σ precision·θ_k² + noise penalty_k ] over K networks; gradients of members do not mix.
 
     `counts[k, i]` says how often member k sees row i (a bootstrap sample, or ones). Rows with count 0 are held out, and a member's
     best state on them is kept; a member that sees every row keeps its last state. `first_step` enters the schedule late.
+    `precision` is that of the prior, the network's own unless given.
 
     Raises `NumericalError` when a loss stops being finite.
     """
     parameters = Parameters(*(t.to(x).clone().requires_grad_() for t in start))
-    precision = network.prior_precision().to(x)
+    precision = (network.prior_precision() if precision is None else precision).to(x)
     held_out, best = _HeldOut(counts, x, y, generator), _Best(parameters)
     batches = minibatches(x, y, counts, training.batch_size, generator)
     optimiser = torch.optim.Adam(parameters, fused=True)

@@ -1,0 +1,235 @@
+"""`Laplace`: one network at its mode, and a Gaussian over its parameters from the curvature there."""
+
+import math
+import time
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.distributions import Predictive
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.networks.linearised import jacobian
+from bayesdyn.networks.network import Network, Parameters
+from bayesdyn.networks.noise import Homoscedastic, Noise
+from bayesdyn.networks.training import Training, train
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, fresh_generator, r_squared
+from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, at_bound, maximise_evidence
+from bayesdyn.posteriors.laplace_mode import check_memory, gauss_newton_step, layer_of_parameter, linearise
+from bayesdyn.posteriors.laplace_structures import Curvature, FullGGN, Structure
+
+_VALUES_AT_ONCE = 2**22
+
+
+class _Fitted(NamedTuple):
+    parameters: Parameters
+    scale: Float[Tensor, " layers"]
+    curvature: Curvature
+    steps: int
+    curves: dict[str, tuple[float, ...]]
+
+
+class Laplace(Posterior):
+    r"""p(θ|D) ≈ N(θ*, H⁻¹), H = diag(δ) + Σ_n J_nᵀ Λ_n J_n: the mode and the generalised Gauss-Newton curvature there.
+
+    θ* = argmin nll + (1/2N) Σ δθ²; J is the Jacobian of the last layer's columns and Λ their Fisher information (e^-η for a mean,
+    ½ for a log variance η). The prior precision δ, one multiple of the network's own per layer, and `Homoscedastic` variances
+    maximise the evidence. Draws move the mean, f(x) + J(x)(θ - θ*); the noise stays at the mode. Mean, epistemic variance J H⁻¹ Jᵀ
+    and aleatoric variance of `predict` are exact, one component. The curvature is kept in float64.
+
+    `structure` is `FullGGN()`, `DiagonalGGN()` or `LastLayer()`.
+
+    Raises `ConfigurationError` for noise that wants held-out rows: the mode is trained on all of them.
+
+    Sources: MacKay 1992; Khan, Immer, Abedi, Korzepa 2019; Immer, Korzepa, Bauer 2021 (linearised predictions).
+
+    >>> x = torch.linspace(-1, 1, 20).unsqueeze(1)
+    >>> laplace = Laplace(hidden=(8,), training=Training(steps=50))
+    >>> report = laplace.fit(x, x.square(), generator=torch.Generator().manual_seed(0))
+    >>> laplace.predict(x).components, laplace.sample(7)(x.unsqueeze(0)).mean.shape
+    (1, torch.Size([7, 20, 1]))
+    """
+
+    theta: Tensor
+    noise_parameters: Tensor
+    widths: Tensor
+    prior_scale: Tensor
+    directions: Tensor
+    eigenvalues: Tensor
+
+    def __init__(
+        self,
+        structure: Structure = FullGGN(),  # noqa: B008
+        hidden: tuple[int, ...] = (50,),
+        activation: str = "tanh",
+        noise: Noise = Homoscedastic(),  # noqa: B008
+        evidence: Evidence = Evidence(),  # noqa: B008
+        training: Training = Training(steps=4000, warm_steps=2000, learning_rate=1e-2),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        if noise.wants_held_out:
+            raise ConfigurationError(f"Laplace trains its mode on every row, so {noise} has none to look at; take Homoscedastic()")
+        Network(1, hidden, 1, activation, noise)
+        self.structure, self.hidden, self.activation, self.noise = structure, hidden, activation, noise
+        self.evidence, self.settings = evidence, training
+        self.register_buffer("theta", torch.empty(0, 0))
+        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
+        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("prior_scale", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("directions", torch.empty(0, 0, dtype=torch.float64))
+        self.register_buffer("eigenvalues", torch.empty(0, dtype=torch.float64))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
+        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
+
+    @property
+    def network(self) -> Network:
+        """The shape of the fitted network; raises `NotFittedError` before `fit`."""
+        self.check_fitted()
+        inputs, *hidden, outputs = self.widths.tolist()
+        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
+
+    @property
+    def mode(self) -> Parameters:
+        """θ* and the noise parameters; a later fit replaces these tensors and never writes into them."""
+        return Parameters(self.theta, self.noise_parameters)
+
+    @property
+    def prior_precision(self) -> Float[Tensor, " P"]:
+        """δ of every weight and bias, in the order of θ."""
+        return (
+            self.network.prior_precision().double().to(self.theta.device)
+            * self.prior_scale[layer_of_parameter(self.network).to(self.theta.device)]
+        )
+
+    def fit(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        *,
+        warm_start: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Train the mode and maximise the evidence, in turn while δ moves far; warm, from the last mode and δ on.
+
+        Raises `ConfigurationError` when the Jacobian of the data would not fit into memory.
+        """
+        check_training_data(x, y)
+        begun = time.perf_counter()
+        generator = generator or torch.Generator().manual_seed(0)
+        warm = warm_start and self.sizes[0] > 0
+        if warm and self.sizes != (x.shape[1], y.shape[1]):
+            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
+        network = self.network if warm else Network(x.shape[1], self.hidden, y.shape[1], self.activation, self.noise)
+        check_memory(self.structure, network, len(x))
+        fitted = self._alternate(network, (x, y), warm, generator, progress)
+        self.theta, self.noise_parameters = fitted.parameters
+        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        self.prior_scale, (self.directions, self.eigenvalues) = fitted.scale, fitted.curvature
+        return self._report(x, y, fitted, time.perf_counter() - begun)
+
+    def _alternate(
+        self, network: Network, data: tuple[Tensor, Tensor], warm: bool, generator: torch.Generator, progress: Progress | None
+    ) -> _Fitted:
+        """Train the mode under δ, then δ at the mode; again, warm, while δ moves by more than the factor of the settings."""
+        x, y = data
+        parameters = self.mode if warm else network.initial(1, generator)
+        scale = self.prior_scale if warm else torch.ones(len(network.widths) - 1, dtype=torch.float64, device=x.device)
+        base, layers = network.prior_precision().to(x.device), layer_of_parameter(network).to(x.device)
+        counts = torch.ones(1, len(x), dtype=torch.int64, device=x.device)
+        steps = 0
+        trace: list[float] = []
+        for round_ in range(self.evidence.rounds + 1):
+            trained = train(
+                network,
+                parameters,
+                x,
+                y,
+                counts,
+                training=self.settings,
+                generator=generator,
+                first_step=max(0, self.settings.steps - self.settings.warm_steps) if warm or round_ else 0,
+                precision=base * scale[layers],
+                progress=progress,
+            )
+            steps += trained.steps
+            used = scale
+            parameters, scale, curvature, log_evidence = self._finish(network, trained.parameters, used, x, y)
+            trace += log_evidence
+            if float((scale / used).log().abs().max()) <= math.log(self.evidence.retrain_factor):
+                break
+        return _Fitted(parameters, scale, curvature, steps, {**trained.curves, "log_evidence": tuple(trace)})
+
+    def _finish(
+        self, network: Network, parameters: Parameters, scale: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Parameters, Tensor, Curvature, list[float]]:
+        """Maximise the evidence and take Gauss-Newton steps to the mode, in turn, in float64."""
+        first, theta = self.structure.first_layer(network), parameters.theta.double()
+        rows, targets = x.double(), y.double()
+        mode = linearise(self.structure, network, theta, rows, targets)
+        at = Hyperparameters(scale[first:], parameters.noise.double())
+        at, curvature, log_evidence = maximise_evidence(self.structure, mode, self.noise, at, self.evidence)
+        trace = [*log_evidence]
+        for _ in range(self.evidence.polish):
+            theta = gauss_newton_step(self.structure, network, theta, rows, mode, at, curvature)
+            mode = linearise(self.structure, network, theta, rows, targets)
+            at, curvature, log_evidence = maximise_evidence(self.structure, mode, self.noise, at, self.evidence)
+            trace += log_evidence
+        return Parameters(theta.to(x.dtype), at.noise.to(x.dtype)), torch.cat([scale[:first], at.scale]), curvature, trace
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
+        """Draw n functions: linearised networks, or with `LastLayer` networks that share their body."""
+        self.check_sample(n)
+        generator = generator or fresh_generator()
+        scale = self._prior_std
+        noise = torch.randn(n, len(scale), generator=generator, dtype=torch.float64, device=generator.device).to(scale.device)
+        deviations = self.structure.spread(self._curvature, noise) * scale
+        return self.structure.function(self.network, self.mode, deviations.to(self.theta.dtype))
+
+    @property
+    def _curvature(self) -> Curvature:
+        return Curvature(self.directions, self.eigenvalues)
+
+    @property
+    def _prior_std(self) -> Float[Tensor, " p"]:
+        return self.prior_precision[-self.directions.shape[0] :].rsqrt()
+
+    def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
+        """Return the one Gaussian with mean f(x), epistemic variance diag J H⁻¹ Jᵀ and the noise's variance, [1, ..., E]."""
+        self.check_inputs(x)
+        network = self.network
+        mean, var = network.function(self.mode)(x.unsqueeze(0))
+        rows = x.reshape(-1, network.inputs)
+        portion = max(1, _VALUES_AT_ONCE // (network.outputs * self.directions.shape[0]))
+        parts = [self._epistemic_var(network, some) for some in rows.split(portion)]
+        epistemic = torch.cat(parts).reshape(mean.shape).to(mean.dtype)
+        return Predictive(mean, epistemic, var)
+
+    def _epistemic_var(self, network: Network, x: Float[Tensor, "R D"]) -> Float[Tensor, "R E"]:
+        first = self.structure.first_layer(network)
+        derivative = jacobian(network, self.theta.double(), x.double(), columns=network.outputs, first_layer=first)
+        return self.structure.spread(self._curvature, derivative * self._prior_std).square().sum(-1)
+
+    @torch.no_grad()
+    def _report(self, x: Tensor, y: Tensor, fitted: _Fitted, seconds: float) -> FitReport:
+        network = self.network
+        columns = network.columns(self.theta, x.unsqueeze(0))
+        first = self.structure.first_layer(network)
+        gamma = float(self.structure.determined(self._curvature).sum())
+        warnings = []
+        if gamma > 0.9 * y.numel():
+            warnings.append(f"{gamma:.0f} effective parameters for {y.numel()} targets: the data hardly determine the noise")
+        return FitReport(
+            nll=float(network.nll(columns, self.noise_parameters, y.unsqueeze(0)).mean()),
+            penalty=float(network.penalty(self.mode, len(x), self.prior_precision.to(x.dtype))),
+            steps=fitted.steps,
+            seconds=seconds,
+            r2_train=r_squared(y, columns[0, :, : network.outputs]),
+            at_bound=at_bound(Hyperparameters(self.prior_scale[first:], self.noise_parameters), first),
+            warnings=tuple(warnings),
+            curves=fitted.curves,
+        )
