@@ -89,6 +89,12 @@ class DynamicsModel(nn.Module):
             self.codec.load_state_dict(before)
             raise
 
+    def append(self, transitions: Transitions) -> None:
+        """Condition the posterior on more transitions at once, where it can (`Posterior.append`); the codec stays as fitted."""
+        x = self.codec.encode(transitions.state, transitions.action)
+        y = self.codec.target(transitions.state, transitions.next_state)
+        self.posterior.append(x.to(self.posterior.dtype), y.to(self.posterior.dtype))
+
     def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> Dynamics:
         """Draw n dynamics that compute in `dtype`, best that of the states to come (default: the posterior's own).
 

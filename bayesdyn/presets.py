@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import gymnasium
 
 from bayesdyn.codec import Codec
-from bayesdyn.envs import CARTPOLE_ID, TipReward
+from bayesdyn.envs import CARTPOLE_ID, TipReward, make
 from bayesdyn.errors import UnknownNameError
 from bayesdyn.loop import Trial
 from bayesdyn.model import DynamicsModel
@@ -20,7 +20,7 @@ from bayesdyn.rewards import Reward
 Named = TypeVar("Named")
 
 posteriors: dict[str, Callable[[], Posterior]] = {
-    "gp": lambda: ExactGP(features=256),
+    "gp": lambda: ExactGP(features=128),
     "ensemble": lambda: BootstrapEnsemble(bootstrap=False),
 }
 """Posteriors by the names of the command line; each call makes an unfitted one for control at small data."""
@@ -44,8 +44,8 @@ class Task:
     solved_below: float = 0.0
 
     def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
-        """Make the Gymnasium environment."""
-        return gymnasium.make(self.env_id, **options)
+        """Make the Gymnasium environment; raises what `bayesdyn.envs.make` raises."""
+        return make(self.env_id, **options)
 
     def solved(self, trial: Trial) -> bool:
         """Whether the distance stayed below `solved_below` over the trial's last ten steps."""
@@ -68,8 +68,9 @@ tasks: dict[str, Task] = {
     CARTPOLE_ID: Task(
         env_id=CARTPOLE_ID,
         angles=(3,),
-        reward=TipReward((0.1, 0.5)),
-        planner=ICEM(horizon=10, candidates=100, elites=10, iterations=5),
+        reward=TipReward((0.1, 0.3, 1.0)),
+        planner=ICEM(horizon=12, candidates=80, elites=10, iterations=5),
+        draws=8,
         discount=0.95,
         trials=(("gp", 3), ("ensemble", 6)),
         distance="tip_distance",

@@ -5,6 +5,7 @@ import gymnasium
 from bayesdyn.envs.cartpole import STEPS, CartPolePlant, CartPoleSwingUp, TipReward, swing_up_reward, tip_distance, tip_position
 from bayesdyn.envs.drawing import draw_cartpole, save_animation
 from bayesdyn.envs.integration import integrate
+from bayesdyn.envs.making import make
 from bayesdyn.envs.plant import Plant, PlantEnv
 
 CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
@@ -22,6 +23,7 @@ __all__ = [
     "TipReward",
     "draw_cartpole",
     "integrate",
+    "make",
     "save_animation",
     "swing_up_reward",
     "tip_distance",

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesdyn.data import Episode, random_policy
+from bayesdyn.data import Episode, Transitions, random_policy
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.mpc import Decision
 from bayesdyn.planners import Box
@@ -38,6 +39,9 @@ class Actor(ABC):
     def act(self, observation: np.ndarray, t: int) -> np.ndarray:
         """Return the action [A] of step t for an observation [S]."""
 
+    def observe(self, transition: Transitions) -> None:  # noqa: B027
+        """Be told what an action led to, one row; nothing is made of it here."""
+
     def metrics(self) -> dict[str, float]:
         """Return figures about the actions chosen so far."""
         return {}
@@ -57,12 +61,12 @@ class RandomActor(Actor):
 class Pilot(Actor):
     """Lets an agent act, with a new plan every `replan_every` steps (None: one plan), and keeps what it thought at each step.
 
-    Only steps at which the agent has a decision count; `replans` counts the decisions that were new, `failed` those of them in
-    which every candidate was dropped.
+    Only steps at which the agent has a decision count; `failed` counts the new decisions in which every candidate was dropped.
+    `learn_from` is told each transition as soon as it is known.
     """
 
-    def __init__(self, agent: Agent, replan_every: int | None) -> None:
-        self.agent, self.replan_every = agent, replan_every
+    def __init__(self, agent: Agent, replan_every: int | None, learn_from: Callable[[Transitions], None] | None = None) -> None:
+        self.agent, self.replan_every, self.learn_from = agent, replan_every, learn_from
         self.fans: list[Tensor] = []
         self.ages: list[int] = []
         self.expected = 0.0
@@ -78,6 +82,11 @@ class Pilot(Actor):
         if self.agent.decision is not None:
             self._keep(self.agent.decision, time.perf_counter() - started)
         return action.detach().cpu().double().numpy()
+
+    def observe(self, transition: Transitions) -> None:
+        """Pass it on."""
+        if self.learn_from is not None:
+            self.learn_from(transition)
 
     def _keep(self, decision: Decision, seconds: float) -> None:
         fresh = decision is not self._decision
@@ -157,6 +166,7 @@ def run_trial(env: gymnasium.Env[Any, Any], actor: Actor, seed: int, monitor: Mo
         log.states.append(_copy(observation))
         log.actions.append(_copy(action))
         log.rewards.append(float(reward))
+        actor.observe(Transitions.from_arrays(log.states[-2][None], log.actions[-1][None], log.states[-1][None]))
         for name, value in _numeric(info).items():
             log.infos.setdefault(name, []).append(value)
         monitor.stepped(len(log.actions), log.figures() | actor.metrics())

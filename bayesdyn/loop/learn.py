@@ -1,5 +1,6 @@
 """`learn`: the one loop behind the ways of the lecture, told apart by the number of trials and how often to replan."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ def learn(
     initial: int = 1,
     replan_every: int | None = 1,
     warm_start: bool = False,
+    online: bool = False,
     run: str | Path | None = None,
     seed: int = 0,
     stop: Callable[[Trial], bool] | None = None,
@@ -62,7 +64,7 @@ def learn(
             f"got {trials}, {initial}, {seed} and {replan_every}"
         )
     box, monitor = action_box(env), monitor or Monitor()
-    settings = {"initial": initial, "replan_every": replan_every, "warm_start": warm_start, "seed": seed}
+    settings = {"initial": initial, "replan_every": replan_every, "warm_start": warm_start, "online": online, "seed": seed}
     record = Run.start(run, {**_describe(env, model, agent), **settings})
     last = initial + trials
     for index in range(len(record.trials), last):
@@ -75,7 +77,8 @@ def learn(
         else:
             fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
             agent.reset(box, generator=streams.generator("act"))
-            trial = _controlled_trial(env, model, Pilot(agent, replan_every), fit, index, streams, monitor)
+            pilot = Pilot(agent, replan_every, model.append if online else None)
+            trial = _controlled_trial(env, model, pilot, fit, index, streams, monitor)
         record.add(trial)
         monitor.trial_finished(trial)
     return record
@@ -150,7 +153,10 @@ def _random_trial(env: gymnasium.Env[Any, Any], index: int, streams: _Streams, m
 def _controlled_trial(
     env: gymnasium.Env[Any, Any], model: DynamicsModel, pilot: Pilot, fit: Fit, index: int, streams: _Streams, monitor: Monitor
 ) -> Trial:
+    fitted = copy.deepcopy(model.state_dict())
     log = run_trial(env, pilot, streams.number("reset"), monitor)
+    # What was learned online is forgotten: the scores are of a model that has not seen the trial, and the next fit sees all of it.
+    model.load_state_dict(fitted)
     episode = log.episode()
     metrics = {
         "return": sum(log.rewards),

@@ -90,6 +90,12 @@ class Posterior(nn.Module, ABC):
         Raises `ShapeError` or `DataError` for unusable data and `NumericalError` when the computation breaks down.
         """
 
+    def append(self, x: Float[Tensor, "k D"], y: Float[Tensor, "k E"]) -> None:
+        """Take k more rows into account at once, with hyper-parameters as they are, where that is exact and cheap.
+
+        Posteriors that can only learn by fitting leave the rows to the next `fit`: this default does nothing.
+        """
+
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Draw n functions, using `generator` only, or without one a `fresh_generator` (the global random state is left alone).
