@@ -9,7 +9,15 @@ from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.networks import Heteroscedastic, Homoscedastic, Network, Noise, OutOfBag, Parameters, Training, train
 from bayesdyn.networks.linearised import LinearisedFunction, jacobian
 from bayesdyn.posteriors.laplace import Laplace
-from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, Mode, approximate, maximise_evidence, output_precision
+from bayesdyn.posteriors.laplace_evidence import (
+    Evidence,
+    Hyperparameters,
+    Mode,
+    approximate,
+    at_bound,
+    maximise_evidence,
+    output_precision,
+)
 from bayesdyn.posteriors.laplace_mode import layer_of_parameter
 from bayesdyn.posteriors.laplace_structures import DiagonalGGN, FullGGN, LastLayer, Structure, dual, primal
 from bayesdyn.testing import check_posterior
@@ -216,6 +224,10 @@ def test_each_output_has_its_own_noise_and_effective_parameters_share_out() -> N
     assert float((std / torch.tensor([0.1, 0.3]) - 1).abs().max()) < 0.28
     precision = output_precision(laplace.noise, laplace.noise_parameters, torch.zeros(3, 2).double())
     torch.testing.assert_close(precision, std.square().reciprocal().expand(3, 2))
+    said = laplace.predict(x)
+    torch.testing.assert_close(said.stddev.square(), said.epistemic_variance + said.aleatoric_variance)
+    gamma_of_outputs = (said.epistemic_variance / said.aleatoric_variance).sum()
+    torch.testing.assert_close(gamma_of_outputs, laplace.structure.determined(laplace._curvature).sum())
 
 
 def test_fisher_information_of_the_columns_is_that_of_sampled_targets() -> None:
@@ -324,6 +336,40 @@ def test_state_loads_into_a_fresh_object_of_other_sizes(tmp_path, structure: Str
     report = fresh.fit(x, y, warm_start=True, generator=generator())
     assert report.steps % 50 == 0
     assert report.nll < 2
+
+
+@pytest.mark.parametrize("noise", [Homoscedastic(), Heteroscedastic()])
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_raw_targets_constant_columns_and_duplicate_rows_give_finite_answers(noise: Noise, scale: float) -> None:
+    x, y = wave(20, dtype=torch.float32)
+    x = torch.cat([x, torch.full((20, 1), 3.0), torch.zeros(20, 1)], 1)
+    y = torch.cat([scale * y, torch.zeros(20, 1)], 1)
+    x, y = torch.cat([x, x]), torch.cat([y, y])
+    laplace = Laplace(hidden=(6,), noise=noise, evidence=Evidence(rounds=1), training=QUICK)
+    report = laplace.fit(x, y, generator=generator())
+    said = laplace.predict(x)
+    assert all(bool(t.isfinite().all()) for t in (said.mean, said.variance, said.log_prob(y)))
+    assert math.isfinite(report.nll + report.penalty)
+    assert bool((said.variance > 0).all())
+
+
+def test_a_layer_that_the_data_do_not_need_ends_at_the_bound_of_its_precision_and_is_named() -> None:
+    network, x = Network(2, (4,), 1, "tanh", Homoscedastic()), normal(30, 2)
+    parameters = network_at_random(network)
+    parameters.theta[0, 12:] = 1e-4  # the last layer
+    mode = mode_at(network, parameters, x, normal(30, 1, seed=1))
+    start = Hyperparameters(torch.ones(2).double(), parameters.noise)
+    best, _, _ = maximise_evidence(FullGGN(), mode, network.noise, start, Evidence())
+    assert at_bound(best, 0) == ("prior precision of layer 1",)
+    assert at_bound(Hyperparameters(best.scale[1:], best.noise), 1) == ("prior precision of layer 1",)
+    assert at_bound(start, 0) == ()
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_very_few_rows_are_learned_from(rows: int) -> None:
+    laplace = Laplace(training=QUICK, evidence=Evidence(rounds=1))
+    laplace.fit(*wave(rows, dtype=torch.float32), generator=generator())
+    assert bool(laplace.predict(wave(20, dtype=torch.float32)[0]).variance.isfinite().all())
 
 
 def test_options_without_a_meaning_and_wrong_calls_are_refused() -> None:
