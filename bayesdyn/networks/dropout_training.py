@@ -58,12 +58,15 @@ def train_dropout(
     lengthscale: float,
     training: Training,
     generator: torch.Generator,
+    least_rate: float = 0.0,
     first_step: int = 0,
     progress: Progress | None = None,
 ) -> TrainedDropout:
     """Minimise E_masks nll + `penalty` with Adam; each data point of each batch gets masks of its own.
 
-    `first_step` enters the schedule late. Raises `NumericalError` when the loss stops being finite.
+    Learned rates are kept at `least_rate` or above. `first_step` enters the schedule late.
+
+    Raises `NumericalError` when the loss stops being finite.
     """
     parameters = Parameters(*(t.to(x).clone().requires_grad_() for t in start.parameters))
     pace = (start.log_odds.to(x) / _PACE).requires_grad_(masks.learned)
@@ -89,6 +92,8 @@ def train_dropout(
         optimiser.zero_grad()
         (nll + kl).backward()
         optimiser.step()
+        if masks.learned and least_rate > 0:
+            pace.data.clamp_(min=math.log(least_rate / (1 - least_rate)) / _PACE)
     return _ended(
         network, Dropped(parameters, _PACE * pace), x, y, masks, lengthscale, generator, training.steps - first_step, curves
     )

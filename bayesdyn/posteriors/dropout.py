@@ -19,6 +19,7 @@ from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_train
 _SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
 _REPORT_DRAWS, _REPORT_ROWS = 16, 1000
 _COLLAPSED = 0.05
+_AT_BOUND = 1e-3  # relative distance
 
 
 class DropoutPosterior(Posterior):
@@ -48,7 +49,7 @@ class DropoutPosterior(Posterior):
             )
         Network(1, hidden or _SMALL, 1, activation, noise)
         self.rate, self.lengthscale, self.hidden, self.activation = rate, lengthscale, hidden, activation
-        self.noise, self.settings = noise, training
+        self.noise, self.settings, self.least_rate = noise, training, 0.0
         self.register_buffer("theta", torch.empty(0, 0))
         self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
         self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
@@ -103,6 +104,7 @@ class DropoutPosterior(Posterior):
             lengthscale=self.lengthscale,
             training=self.settings,
             generator=generator,
+            least_rate=self.least_rate,
             first_step=max(0, self.settings.steps - self.settings.warm_steps) if warm else 0,
             progress=progress,
         )
@@ -133,9 +135,17 @@ class DropoutPosterior(Posterior):
             steps=trained.steps,
             seconds=time.perf_counter() - begun,
             r2_train=r2,
+            at_bound=self._at_bound(),
             warnings=warnings,
             curves=trained.curves,
         )
+
+    def _at_bound(self) -> tuple[str, ...]:
+        """Name the hidden layers whose learned rate would be smaller if it might."""
+        if not self.training_masks.learned:
+            return ()
+        bound = self.least_rate * (1 + _AT_BOUND)
+        return tuple(f"drop rate of hidden layer {layer}" for layer, rate in enumerate(self.rates.tolist()) if rate <= bound)
 
 
 class MCDropout(DropoutPosterior):
@@ -166,7 +176,7 @@ class MCDropout(DropoutPosterior):
         hidden: tuple[int, ...] | None = None,
         activation: str = "silu",
         noise: Noise = Heteroscedastic(),  # noqa: B008
-        training: Training = Training(),  # noqa: B008
+        training: Training = Training(learning_rate=5e-3),  # noqa: B008
     ) -> None:
         super().__init__(rate, lengthscale, hidden, activation, noise, training)
 
@@ -183,6 +193,9 @@ class ConcreteDropout(DropoutPosterior):
 
     where K_l units with rate p_l feed layer l. In training, masks are relaxed with temperature t, so that the loss is
     differentiable in p_l; in draws they are binary. `rate` is where the rates start. The rest is as in `MCDropout`.
+
+    Where there is little noise, this loss sends the rates to 0 and the draws to one over-confident network. `least_rate` stops them,
+    at the price that there the spread no longer shrinks with more data; `FitReport.at_bound` names the layers that reached it.
 
     Raises `ConfigurationError` for options without a meaning.
 
@@ -203,12 +216,15 @@ class ConcreteDropout(DropoutPosterior):
         activation: str = "silu",
         noise: Noise = Heteroscedastic(),  # noqa: B008
         temperature: float = 0.1,
-        training: Training = Training(),  # noqa: B008
+        least_rate: float = 0.01,
+        training: Training = Training(learning_rate=5e-3),  # noqa: B008
     ) -> None:
         super().__init__(rate, lengthscale, hidden, activation, noise, training)
         if temperature <= 0:
             raise ConfigurationError(f"a relaxation wants a positive temperature; got {temperature}")
-        self.temperature = temperature
+        if not 0 <= least_rate < rate:
+            raise ConfigurationError(f"the least rate lies between 0 and the first one, {rate}; got {least_rate}")
+        self.temperature, self.least_rate = temperature, least_rate
 
     @property
     def training_masks(self) -> Masks:
