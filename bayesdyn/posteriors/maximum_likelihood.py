@@ -1,0 +1,151 @@
+"""`MaximumLikelihood`: one network and no doubt about it, the baseline that everything else is compared with."""
+
+import time
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bayesdyn.distributions import Predictive
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.networks.network import Network, Parameters
+from bayesdyn.networks.noise import Heteroscedastic, Noise
+from bayesdyn.networks.training import Trained, Training, train
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+
+_SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
+_REPORT_ROWS = 2000
+
+
+class MaximumLikelihood(Posterior):
+    r"""p(θ|D) ≈ δ(θ - θ̂), θ̂ = argmax log p(D|θ): a baseline, whose epistemic variance is 0 by construction.
+
+    n draws are one function n times over. With `noise=Heteroscedastic()` it is a probabilistic network (a variance per x), with
+    `Homoscedastic()` a deterministic one: its mean minimises the squared error, and one variance per output is that of the
+    residuals. There is no prior; instead a share `held_out` of the rows chooses when to stop (0: train to the end, on all rows).
+    A planner that trusts this model finds its errors and exploits them, because it does not know where it was not trained.
+    `hidden=None` takes two layers of 64 below 1,000 rows and three of 200 from there on.
+
+    Raises `ConfigurationError` for options without a meaning.
+
+    Source: the networks P and D of Chua, Calandra, McAllister, Levine 2018 (PETS), section 4.
+
+    >>> x = torch.linspace(-1, 1, 20).unsqueeze(1)
+    >>> single = MaximumLikelihood(training=Training(steps=20))
+    >>> report = single.fit(x, x.square(), generator=torch.Generator().manual_seed(0))
+    >>> float(single.predict(x).epistemic_variance.max())
+    0.0
+    """
+
+    theta: Tensor
+    noise_parameters: Tensor
+    widths: Tensor
+    counts: Tensor
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] | None = None,
+        activation: str = "silu",
+        noise: Noise = Heteroscedastic(),  # noqa: B008
+        held_out: float = 0.1,
+        training: Training = Training(),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        if not 0 <= held_out < 1:
+            raise ConfigurationError(f"the share of rows held out wants to be in [0, 1); got {held_out}")
+        if noise.wants_held_out and held_out == 0:
+            raise ConfigurationError(f"{noise} wants held_out > 0: without it the network sees every row")
+        Network(1, _SMALL if hidden is None else hidden, 1, activation, noise)
+        self.hidden, self.activation, self.noise = hidden, activation, noise
+        self.held_out, self.settings = held_out, training
+        self.register_buffer("theta", torch.empty(0, 0))
+        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
+        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("counts", torch.empty(0, 0, dtype=torch.int64))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
+        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
+
+    @property
+    def network(self) -> Network:
+        """The shape of the fitted network; raises `NotFittedError` before `fit`."""
+        self.check_fitted()
+        inputs, *hidden, outputs = self.widths.tolist()
+        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
+
+    def fit(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        *,
+        warm_start: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Train from scratch, or with `warm_start` from where the last fit ended, for the last part of the schedule.
+
+        A warm start takes the first rows for those of the last fit, so data must be appended: rows held out then still are.
+        """
+        check_training_data(x, y)
+        begun = time.perf_counter()
+        generator = generator or torch.Generator().manual_seed(0)
+        warm = warm_start and self.sizes[0] > 0
+        if warm and self.sizes != (x.shape[1], y.shape[1]):
+            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
+        network = self.network if warm else Network(x.shape[1], self._hidden(len(x)), y.shape[1], self.activation, self.noise)
+        start = Parameters(self.theta, self.noise_parameters) if warm else network.initial(1, generator)
+        counts = self._split(len(x), warm, generator).to(x.device)
+        first = max(0, self.settings.steps - self.settings.warm_steps) if warm else 0
+        trained = train(
+            network,
+            start,
+            x,
+            y,
+            counts,
+            training=self.settings,
+            generator=generator,
+            precision=torch.zeros(network.size),
+            first_step=first,
+            progress=progress,
+        )
+        self.theta, self.noise_parameters = trained.parameters
+        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        self.counts = counts
+        return self._report(trained, x, y, time.perf_counter() - begun)
+
+    def _hidden(self, rows: int) -> tuple[int, ...]:
+        return (_SMALL if rows < _SMALL_ROWS else _LARGE) if self.hidden is None else self.hidden
+
+    def _split(self, rows: int, warm: bool, generator: torch.Generator) -> Int[Tensor, "1 N"]:
+        """Return 1 for each row trained on, 0 for each held out; rows of the last fit stay where they were in a warm start."""
+        old = self.counts.cpu() if warm and self.counts.shape[1] <= rows else torch.zeros(1, 0, dtype=torch.int64)
+        new = torch.ones(1, rows - old.shape[1], dtype=torch.int64)
+        order = torch.randperm(new.shape[1], generator=generator, device=generator.device).cpu()
+        new[0, order[: int(self.held_out * new.shape[1])]] = 0
+        return torch.cat([old, new], 1)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
+        """Return the one network as n draws; no randomness is left, so `generator` stays as it is."""
+        self.check_sample(n)
+        return self.network.function(Parameters(self.theta, self.noise_parameters), n)
+
+    def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
+        """Return the network's Gaussian, one component [1, ..., E] with epistemic variance 0."""
+        self.check_inputs(x)
+        return Predictive.from_draws(self.sample(1)(x.unsqueeze(0)))
+
+    @torch.no_grad()
+    def _report(self, trained: Trained, x: Tensor, y: Tensor, seconds: float) -> FitReport:
+        function, unseen = self.sample(1), self.counts[0] == 0
+        mean = torch.cat([function(rows.unsqueeze(0)).mean[0] for rows in x.split(_REPORT_ROWS)])
+        return FitReport(
+            nll=float(trained.nll.mean()),
+            penalty=float(trained.penalty.mean()),
+            steps=trained.steps,
+            seconds=seconds,
+            r2_train=r_squared(y[~unseen], mean[~unseen]),
+            r2_held_out=r_squared(y[unseen], mean[unseen]) if int(unseen.sum()) >= 2 else None,
+            curves=trained.curves,
+        )
