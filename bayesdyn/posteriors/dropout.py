@@ -194,8 +194,8 @@ class ConcreteDropout(DropoutPosterior):
     where K_l units with rate p_l feed layer l. In training, masks are relaxed with temperature t, so that the loss is
     differentiable in p_l; in draws they are binary. `rate` is where the rates start. The rest is as in `MCDropout`.
 
-    Where there is little noise, this loss sends the rates to 0 and the draws to one over-confident network. `least_rate` stops them,
-    at the price that there the spread no longer shrinks with more data; `FitReport.at_bound` names the layers that reached it.
+    Where there is little noise, this loss sends the rates to 0 and the draws to one over-confident network. `least_rate` stops
+    them, at the price that there the spread no longer shrinks with more data; `FitReport.at_bound` names the layers that reached it.
 
     Raises `ConfigurationError` for options without a meaning.
 
