@@ -30,7 +30,7 @@ def learn(
     initial: int = 1,
     replan_every: int | None = 1,
     warm_start: bool = False,
-    online: bool = False,
+    online: bool = True,
     run: str | Path | None = None,
     seed: int = 0,
     stop: Callable[[Trial], bool] | None = None,

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import gymnasium
 import numpy as np
@@ -84,9 +85,11 @@ def test_a_run_is_random_trials_and_then_controlled_ones() -> None:
 
 
 def test_it_learns_to_bring_the_mass_to_rest_nearer_to_the_middle() -> None:
-    run = run_loop(trials=3)
-    assert run.trials[-1].metrics["return"] > run.trials[0].metrics["return"]
-    assert run.trials[-1].metrics["rmse"] < 1.0
+    """On average over seeds: the start differs from trial to trial, so a single run need not improve."""
+    runs = [run_loop(trials=3, seed=seed) for seed in range(5)]
+    first, last = (median(run.trials[i].metrics["return"] for run in runs) for i in (0, -1))
+    assert last > first
+    assert median(run.trials[-1].metrics["rmse"] for run in runs) < 1.0
 
 
 def test_imagined_fans_start_where_the_plan_was_made() -> None:
@@ -303,3 +306,18 @@ def test_environments_that_cannot_be_planned_in_are_refused(env: type[PointMass]
 def test_settings_without_meaning_are_refused(options: dict) -> None:
     with pytest.raises(ConfigurationError, match="learn wants"):
         run_loop(**{"trials": 1, **options})
+
+
+def test_online_learning_conditions_on_each_step_and_is_forgotten_after_the_trial() -> None:
+    """The posterior holds all rows so far at every step; afterwards it is the fitted one again, which has not seen the trial."""
+    posterior = POSTERIORS["Gaussian process"]()
+    rows: list[int] = []
+
+    class Rows(Monitor):
+        def stepped(self, step: int, figures: dict[str, float]) -> None:
+            rows.append(len(posterior.x))
+
+    run = run_loop(posterior=posterior, trials=1, online=True, monitor=Rows())
+    steps = len(run.trials[0].episode)
+    assert rows[steps:] == [steps + 1 + t for t in range(len(run.trials[1].episode))]
+    assert len(posterior.x) == steps
