@@ -195,7 +195,7 @@ class ConcreteDropout(DropoutPosterior):
     differentiable in p_l; in draws they are binary. `rate` is where the rates start. The rest is as in `MCDropout`.
 
     Where there is little noise, this loss sends the rates to 0 and the draws to one over-confident network. `least_rate` stops
-    them, at the price that there the spread no longer shrinks with more data; `FitReport.at_bound` names the layers that reached it.
+    them, at the price that there the spread no longer shrinks with more data; `FitReport.at_bound` names those layers.
 
     Raises `ConfigurationError` for options without a meaning.
 
