@@ -69,7 +69,7 @@ tasks: dict[str, Task] = {
         env_id=CARTPOLE_ID,
         angles=(3,),
         reward=TipReward((0.1, 0.3, 1.0)),
-        planner=ICEM(horizon=12, candidates=80, elites=10, iterations=5),
+        planner=ICEM(horizon=12, candidates=64, elites=8, iterations=4),
         draws=8,
         discount=0.95,
         trials=(("gp", 3), ("ensemble", 6)),
