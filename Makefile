@@ -23,10 +23,10 @@ demo: $(VENV)/.installed ## Learn to swing up a pendulum and say where to look
 	$(BIN)/bayesdyn demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run the tests (a few minutes)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.installed-dev ## Run the tests and the slow learning checks
-	$(BIN)/python -m pytest -n $(WORKERS) -m "" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "" $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style and types
 	$(BIN)/python -m ruff check .

@@ -50,14 +50,14 @@ def small(request) -> DropoutPosterior:
 # The contract
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_concrete_dropout_keeps_the_contract(dtype: torch.dtype) -> None:
     training = Training(steps=200, warm_steps=10, learning_rate=1e-2)
     # At the least rate the spread stays as it is, so the rates need room to fall as the data grow.
     check_posterior(lambda: ConcreteDropout(hidden=(16, 16), least_rate=1e-4, training=training), dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_mc_dropout_keeps_the_contract_but_does_not_shrink_with_data(dtype: torch.dtype) -> None:
     training = Training(steps=200, warm_steps=10, learning_rate=1e-2)
     case = PosteriorCase(lambda: MCDropout(hidden=(16, 16), training=training), dtype, toy_data, 60, 0.0, False)

@@ -387,7 +387,10 @@ def test_options_without_a_meaning_and_wrong_calls_are_refused() -> None:
         laplace.fit(normal(40, 3), normal(40, 2), warm_start=True)
 
 
-@pytest.mark.parametrize("structure", [FullGGN(), DiagonalGGN(), LastLayer()], ids=lambda s: type(s).__name__)
+_REST = [pytest.param(structure, marks=pytest.mark.slow) for structure in (DiagonalGGN(), LastLayer())]
+
+
+@pytest.mark.parametrize("structure", [FullGGN(), *_REST], ids=lambda s: type(s).__name__)
 def test_the_contract_is_kept(structure: Structure) -> None:
     def make() -> Laplace:
         evidence = Evidence(iterations=10, rounds=1)

@@ -73,7 +73,7 @@ def test_it_is_as_sure_in_a_gap_as_on_the_data_which_is_why_it_is_a_baseline() -
     assert 0.08 < float(std.mean()) < 0.13
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("noise", [Heteroscedastic(), Homoscedastic()], ids=lambda noise: type(noise).__name__)
 def test_the_posterior_keeps_the_contract_but_for_doubt(dtype: torch.dtype, noise) -> None:
     training = Training(steps=300, learning_rate=1e-2)

@@ -145,7 +145,7 @@ def test_columns_of_a_row_have_the_moments_of_the_weights(estimator: Estimator) 
     assert correlation == pytest.approx(wanted, abs=4.5 * (2 / draws) ** 0.5)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.25])
+@pytest.mark.parametrize("temperature", [1.0, pytest.param(0.25, marks=pytest.mark.slow)])
 def test_a_linear_network_finds_the_best_factorised_posterior_of_linear_regression(temperature: float) -> None:
     rows, g = 80, generator(8)
     x = torch.randn(rows, 2, generator=g, dtype=torch.float64)
@@ -236,6 +236,7 @@ def test_prediction_is_the_plain_mixture_of_draws_and_not_weighted_by_precision(
     assert float((weighted - predictive.mean).abs().max()) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_warm_start_goes_on_from_the_last_posterior() -> None:
     x, y = toy(40)
     y = x.sin() + 0.1 * y
@@ -266,6 +267,7 @@ def test_losses_are_called_converged_only_when_both_parts_stand_still() -> None:
     assert fed([0.5, 0.5, 0.5, 0.0], [2.0, 2.0, 2.0, 2.0]).converged_by(2)
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_cut_short_says_so() -> None:
     x, y = toy(40)
     cut = MeanField(hidden=(8,), training=VariationalTraining(steps=60)).fit(x, y, generator=generator())
@@ -278,7 +280,7 @@ def test_a_fit_that_was_cut_short_says_so() -> None:
     assert linear.warnings == ()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_the_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
     training = VariationalTraining(steps=250, learning_rate=2e-2)
     check_posterior(lambda: MeanField(hidden=(8,), noise=Homoscedastic(), training=training), dtype=dtype)
