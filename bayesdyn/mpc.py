@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.numerics import private_generator
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
 from bayesdyn.planners import Box, Evaluate, Plan, Planner, WarmStart
-from bayesdyn.planners.base import private_generator
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Trajectory, TSInf, rollout
 

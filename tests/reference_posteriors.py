@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data, fresh_generator, r_squared
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data, r_squared
 
 Features = Callable[[Tensor], Tensor]
 

@@ -137,20 +137,3 @@ class Planner(ABC):
         last = warm_start.elites[-1:].expand(steps, *warm_start.elites.shape[1:])
         elites = torch.cat([warm_start.elites[steps:], last])
         return replace(warm_start, mean=mean, elites=elites, stale=min(warm_start.stale + steps, self.horizon))
-
-
-def private_generator(generator: torch.Generator | None) -> torch.Generator:
-    """Return a generator for one plan, seeded by one number of `generator`, or by the system without one.
-
-    So the caller's generator moves by one number per plan, however many iterations the plan took (which another environment of
-    the batch may have caused), and torch's global random state stays as it is.
-
-    >>> private_generator(torch.Generator().manual_seed(0)).initial_seed() == private_generator(None).initial_seed()
-    False
-    """
-    if generator is None:
-        own = torch.Generator()
-        own.seed()
-        return own
-    seed = torch.randint(2**63 - 1, (), generator=generator, device=generator.device)
-    return torch.Generator(generator.device).manual_seed(int(seed))

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.planners.base import Box, Evaluate, Plan, Planner, WarmStart, private_generator
+from bayesdyn.numerics import private_generator
+from bayesdyn.planners.base import Box, Evaluate, Plan, Planner, WarmStart
 from bayesdyn.planners.search import Search
 
 # Share of the box below which no std falls because of a near bound: from a mean on the bound, the next plans still move.

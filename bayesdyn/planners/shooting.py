@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart, private_generator
+from bayesdyn.numerics import private_generator
+from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart
 from bayesdyn.planners.search import Search
 
 

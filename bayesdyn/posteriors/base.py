@@ -166,17 +166,6 @@ def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
             raise DataError(f"{name} has {count} non-finite values, first in row {row}, column {column}; remove those rows")
 
 
-def fresh_generator(device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator seeded by the system, for calls that are given none: torch's global random state stays as it is.
-
-    >>> fresh_generator().initial_seed() != fresh_generator().initial_seed()
-    True
-    """
-    generator = torch.Generator(device)
-    generator.seed()
-    return generator
-
-
 def r_squared(y: Float[Tensor, "N E"], prediction: Float[Tensor, "N E"]) -> tuple[float, ...]:
     """Return 1 - Σ(y - ŷ)² / Σ(y - ȳ)² per output; a constant output counts as 1 if met to a thousandth, else 0."""
     tiny = torch.finfo(y.dtype).tiny

@@ -14,7 +14,8 @@ from bayesdyn.networks.function import NetworkFunction
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Training
-from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, fresh_generator, r_squared
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared
 
 _SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
 _REPORT_DRAWS, _REPORT_ROWS = 16, 1000

@@ -11,6 +11,7 @@ from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Trained, Training, train
+from bayesdyn.numerics import fresh_generator
 from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
 
 _SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
@@ -132,10 +133,7 @@ class BootstrapEnsemble(Posterior):
         Without a generator the subset is drawn afresh at each call.
         """
         self.check_sample(n)
-        if generator is None:
-            generator = torch.Generator()
-            generator.seed()
-        return self.network.deal(self.parameters_of_members, n, generator)
+        return self.network.deal(self.parameters_of_members, n, generator or fresh_generator())
 
     def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
         """Return the exact mixture over all K members, [K, ..., E]."""

@@ -11,6 +11,7 @@ from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.kernels import RBF, Kernel, KernelParameters, covariance, prior_variance
 from bayesdyn.linalg import add_diagonal, extend_cholesky, jittered_cholesky, triangular_inverse
+from bayesdyn.numerics import fresh_generator
 from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared
 from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, explain_singular, scale_warnings
 from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters, default_start, train
@@ -258,7 +259,7 @@ class ExactGP(Posterior):
         Raises `ConfigurationError` for n < 1 and `NotFittedError` before `fit`.
         """
         self.check_sample(n)
-        generator = generator or _fresh_generator(self.x.device)
+        generator = generator or fresh_generator(self.x.device)
         prior = draw_prior(self.kernel, self.kernel_parameters, n, self.features, generator)
         shape = (*self.alpha.shape, n)
         noise = torch.randn(shape, generator=generator, dtype=self.x.dtype, device=self.x.device)
@@ -271,12 +272,6 @@ class ExactGP(Posterior):
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self.sizes[0] > 0:
             self._factorise(self.jitter)
-
-
-def _fresh_generator(device: torch.device) -> torch.Generator:
-    generator = torch.Generator(device)
-    generator.seed()
-    return generator
 
 
 def _check_hyperparameters(values: Hyperparameters, inputs: int, outputs: int, linear: bool) -> None:

@@ -14,7 +14,8 @@ from bayesdyn.networks.linearised import jacobian
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic, Noise
 from bayesdyn.networks.training import Training, train
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, fresh_generator, r_squared
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
 from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, at_bound, maximise_evidence
 from bayesdyn.posteriors.laplace_mode import check_memory, gauss_newton_step, layer_of_parameter, linearise
 from bayesdyn.posteriors.laplace_structures import Curvature, FullGGN, Structure

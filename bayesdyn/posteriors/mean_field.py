@@ -11,7 +11,8 @@ from bayesdyn.networks.local_reparameterisation import Estimator, Local
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.priors import GaussianPrior, Prior
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, fresh_generator, r_squared
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
 from bayesdyn.posteriors.variational_schedule import VariationalTraining
 
 _REPORT_DRAWS, _REPORT_ROWS = 16, 2000

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.numerics import fresh_generator
 
 
 @runtime_checkable
@@ -84,7 +85,7 @@ class Propagation(ABC):
 
         Without a generator they are drawn afresh; the global random state is left alone.
         """
-        generator = generator or _fresh_generator()
+        generator = generator or fresh_generator()
         return Noise(torch.randn(horizon, n, p, size, generator=generator, dtype=dtype, device=generator.device))
 
     @abstractmethod
@@ -122,7 +123,7 @@ class TS1(Propagation):
 
     def draw_noise(self, horizon: int, n: int, p: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> Noise:
         """Add a permutation of the slots for each step."""
-        generator = generator or _fresh_generator()
+        generator = generator or fresh_generator()
         slots = torch.rand(horizon, n * p, generator=generator, device=generator.device).argsort(-1)
         return Noise(super().draw_noise(horizon, n, p, size, generator, dtype).normal, slots=slots)
 
@@ -181,7 +182,7 @@ class MomentMatching(Propagation):
                 f"moment matching by sampling wants more particles than state coordinates; got {n} draws x {p} particles "
                 f"for {size} coordinates; raise draws or particles"
             )
-        generator = generator or _fresh_generator()
+        generator = generator or fresh_generator()
         normal = super().draw_noise(horizon, n, p, size, generator, dtype).normal
         raw = torch.randn(horizon, n, p, size, generator=generator, dtype=torch.float64, device=generator.device)
         # Centred within each draw, where that leaves enough of them, z does not go with θ by chance: Cov(z, f_θ) = 0 exactly.
@@ -223,12 +224,6 @@ class MomentMatching(Propagation):
         # The unchecked variant: a candidate that is not finite stays so, and the others are not lost with it.
         factor = torch.linalg.cholesky_ex(correlation).L
         return centre + std * torch.einsum("...ij,np...j->np...i", factor, white)
-
-
-def _fresh_generator() -> torch.Generator:
-    generator = torch.Generator()
-    generator.seed()
-    return generator
 
 
 def _spread(noise: Float[Tensor, "n p S"], state: Tensor) -> Tensor:

@@ -116,7 +116,15 @@ def test_homoscedastic_noise_reaches_the_level_of_the_data() -> None:
     x, y = line(200)
     network = Network(2, (16,), 1, noise=Homoscedastic())
     counts = torch.ones(2, 200, dtype=torch.int64)
-    trained = train(network, network.initial(2, generator()), x, y, counts, training=Training(steps=700, learning_rate=1e-2), generator=generator())
+    trained = train(
+        network,
+        network.initial(2, generator()),
+        x,
+        y,
+        counts,
+        training=Training(steps=700, learning_rate=1e-2),
+        generator=generator(),
+    )
     std = (0.5 * network.noise.split(x.unsqueeze(0), trained.parameters.noise)[1]).exp()
     # The sample std of 200 residuals has a relative standard error of 1/√400 = 5 %; fitting takes at most about 10 % off.
     assert bool(((std > 0.1 * 0.75) & (std < 0.1 * 1.2)).all())

@@ -8,7 +8,8 @@ from reference_posteriors import ConjugateRegression, LinearFunction, quadratic
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
-from bayesdyn.posteriors.base import PREDICTIVE_DRAWS, FitReport, Posterior, check_training_data, fresh_generator, r_squared
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import PREDICTIVE_DRAWS, FitReport, Posterior, check_training_data, r_squared
 from bayesdyn.testing.conformance import shape_checks_off
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import BayesdynError, ConfigurationError
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data, fresh_generator
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data
 from bayesdyn.testing import check_posterior
 from bayesdyn.testing.conformance import ConformanceError
 from bayesdyn.testing.posterior import CONTRACT
