@@ -1,6 +1,8 @@
 """Dynamics models: a codec around a posterior, and the draws of s' ~ p(s'|s,a,θ) that planners roll out."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from bayesdyn.codec import BaseCodec, broadcast, check_sizes
 from bayesdyn.data import Transitions
+from bayesdyn.data.describe import describe, differences
 from bayesdyn.data.storage import load_tensors, save_tensors
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import FileError
@@ -122,7 +125,7 @@ class DynamicsModel(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write all learned tensors to `path` (safetensors), atomically."""
-        save_tensors(path, self.state_dict(), self._description(), kind="model")
+        save_tensors(path, self.state_dict(), {"settings": json.dumps(self._settings())}, kind="model")
 
     def load(self, path: str | Path) -> None:
         """Read what `save` wrote into this model, which must have the same codec and posterior.
@@ -130,9 +133,9 @@ class DynamicsModel(nn.Module):
         Raises `FileError` if the file is missing, damaged or of another model; this model then stays as it was.
         """
         tensors, metadata = load_tensors(path, kind="model")
-        for part, want in self._description().items():
-            if metadata.get(part) != want:
-                raise FileError(f"{path} holds a model whose {part} is {metadata.get(part)}; this model's is {want}")
+        changed = differences(json.loads(metadata.get("settings", "{}")), self._settings())
+        if changed:
+            raise FileError(f"{path} holds another model ({'; '.join(changed)}); make this one with the same codec and posterior")
         before = dict(self.state_dict())
         try:
             self.load_state_dict(tensors)
@@ -140,5 +143,5 @@ class DynamicsModel(nn.Module):
             self.load_state_dict(before)
             raise FileError(f"{path} does not fit this model: {error}") from error
 
-    def _description(self) -> dict[str, str]:
-        return {"posterior": type(self.posterior).__name__, "codec": repr(self.codec)}
+    def _settings(self) -> dict[str, Any]:
+        return json.loads(json.dumps({"posterior": describe(self.posterior), "codec": describe(self.codec)}))

@@ -74,6 +74,8 @@ class MPC:
             raise ConfigurationError(
                 f"MPC wants draws, particles and chunk_rows >= 1; got {self.draws}, {self.particles}, {self.chunk_rows}"
             )
+        if self.after_done and self.termination is None:
+            raise ConfigurationError(f"MPC wants a termination with after_done={self.after_done}; nothing ends without one")
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"MPC wants 0 < discount <= 1; got {self.discount}")
 

@@ -86,7 +86,10 @@ def task(env_id: str) -> Task:
     >>> task("bayesdyn/CartPoleSwingUp-v0").distance
     'tip_distance'
     """
-    return find("environment", env_id, tasks)
+    try:
+        return find("preset for environment", env_id, tasks)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}. For another environment call bayesdyn.learn with a reward of your own") from None
 
 
 def find(what: str, name: str, known: Mapping[str, Named]) -> Named:

@@ -1,5 +1,6 @@
 """Dynamics models: physical units, the split of uncertainty, draws that stay, files that load into a fresh model."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 import bayesdyn as bd
 from bayesdyn.data import Log, lagged
 from bayesdyn.errors import ConfigurationError, DataError, FileError, NotFittedError, ShapeError
+from bayesdyn.kernels import RBFLinear
 from bayesdyn.networks import Training
 from bayesdyn.posteriors.base import Posterior
 
@@ -201,9 +203,9 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     fitted("ExactGP", codec=bd.Codec(angles=[0])).save(path)
     for codec, name, message in (
-        (bd.Codec(angles=[0]), "BootstrapEnsemble", "posterior is ExactGP; this model's is BootstrapEnsemble"),
-        (bd.Codec(angles=[1]), "ExactGP", r"codec is Codec\(angles=\[0\].* this model's is Codec\(angles=\[1\]"),
-        (bd.Codec(), "ExactGP", r"this model's is Codec\(angles=\[\]"),
+        (bd.Codec(angles=[0]), "BootstrapEnsemble", "posterior.class: 'ExactGP' there, 'BootstrapEnsemble' now"),
+        (bd.Codec(angles=[1]), "ExactGP", r"codec.angles: \[0\] there, \[1\] now"),
+        (bd.Codec(), "ExactGP", r"codec.angles: \[0\] there, \[\] now"),
     ):
         other = fitted(name, codec=codec)
         state, action = queries()
@@ -213,13 +215,22 @@ def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
         assert other.predict(state, action).mean.equal(before)
 
 
+def test_a_file_of_a_posterior_with_other_options_is_refused(tmp_path: Path) -> None:
+    """The tensors of two kernels, or of two activations, have one shape; what tells them apart is in the file too."""
+    path = tmp_path / "model.safetensors"
+    fitted("ExactGP").save(path)
+    other = bd.DynamicsModel(bd.Codec(), bd.posteriors.ExactGP(RBFLinear()))
+    with pytest.raises(FileError, match=r"posterior\.kernel\.class: 'RBF' there, 'RBFLinear' now"):
+        other.load(path)
+
+
 def test_a_file_whose_tensors_do_not_fit_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     """The kernel decides which tensors there are; a file that lacks some is refused as a whole."""
     path = tmp_path / "model.safetensors"
     model = fitted("ExactGP")
     tensors = dict(model.state_dict())
     del tensors["posterior.y"]
-    bd.data.storage.save_tensors(path, tensors, model._description(), kind="model")
+    bd.data.storage.save_tensors(path, tensors, {"settings": json.dumps(model._settings())}, kind="model")
     other = fitted("ExactGP", pendulum_data(seed=5))
     state, action = queries()
     before = other.predict(state, action).mean

@@ -152,7 +152,7 @@ def _compare_log(
         makers,
         train,
         test,
-        lambda: LagCodec(columns.lags, columns.lags),
+        lambda: LagCodec(columns.lags, columns.lags, channels=len(columns.outputs)),
         data=path.stem,
         seeds=seeds,
         open_loop=OpenLoop(horizons=horizons),

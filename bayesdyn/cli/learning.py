@@ -32,7 +32,7 @@ def learn(
 
       bayesdyn learn bayesdyn/CartPoleSwingUp-v0
 
-      bayesdyn learn Pendulum-v1 --posterior ensemble --trials 8 --out runs/pendulum
+      bayesdyn learn bayesdyn/CartPoleSwingUp-v0 --posterior ensemble --trials 8 --out runs/swing-up
     """
     task = presets.task(environment)
     model = task.model(posterior)

@@ -36,7 +36,8 @@ def job(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(**options)
         except KeyboardInterrupt:
-            again = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            started = Path(sys.argv[0]).name
+            again = shlex.join([*(["python", "-m", "bayesdyn"] if started == "__main__.py" else [started]), *sys.argv[1:]])
             _errors.print("\n[yellow]Interrupted.[/] What was finished is on disk. To go on, run the same command again:")
             _errors.print(f"  {escape(again)}", highlight=False, soft_wrap=True)
             raise typer.Exit(INTERRUPTED) from None

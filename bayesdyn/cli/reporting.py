@@ -10,7 +10,6 @@ from bayesdyn.errors import ConfigurationError, FileError
 from bayesdyn.evaluation import Comparison
 from bayesdyn.loop import Run
 from bayesdyn.report import write_report
-from bayesdyn.report.reading import read_comparison
 
 
 @job
@@ -36,7 +35,7 @@ def report(
         if (folder / "results.csv").is_file():
             if comparison is not None:
                 raise ConfigurationError(f"a page shows one comparison; {folder} is a second one: write another page for it")
-            comparison = read_comparison(folder)
+            comparison = Comparison.open(folder)
         else:
             runs[_name(folder, runs)] = Run.open(folder)
     where_to_look(write_report(out, runs, comparison))

@@ -64,6 +64,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(path.parent, os.O_RDONLY)
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder and those above it, unless it is there, and return its path.
+
+    Raises `FileError` if something else has that name or it can't be made.
+
+    >>> import tempfile
+    >>> make_folder(Path(tempfile.mkdtemp()) / "a" / "b").is_dir()
+    True
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"can't make the folder {path}: {error.strerror or error}; choose another place") from error
+    return path
+
+
 def write_atomically(path: str | os.PathLike[str], writer: Callable[[BinaryIO], object]) -> None:
     """Call `writer` with an open binary file that becomes `path` only when all of it is on disk.
 

@@ -103,6 +103,8 @@ def compare(
     (('GP', 'ridge-linear', 'persistence'), True)
     """
     shifted = shifted or {}
+    if not posteriors:
+        raise ConfigurationError("compare wants at least one posterior, as a name and a callable that makes it")
     models = _models(posteriors, references)
     _check(models, train, {IN_DISTRIBUTION: in_distribution, **shifted}, IN_DISTRIBUTION in shifted, seeds, replicates)
     named = [(IN_DISTRIBUTION, in_distribution), *shifted.items()]
@@ -145,8 +147,6 @@ def _check(
     seeds: Sequence[int],
     replicates: int,
 ) -> None:
-    if not models:
-        raise ConfigurationError("compare wants at least one posterior")
     if taken:
         raise ConfigurationError(f"{IN_DISTRIBUTION!r} names the data in distribution; give that shift another name")
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesdyn.data import load_arrays, save_arrays
-from bayesdyn.errors import ConfigurationError, UnknownNameError
-from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, Row, parse_table, table_text, write_table
+from bayesdyn.data import load_arrays, make_folder, save_arrays
+from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
+from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, Row, parse_table, read_table, table_text, write_table
 
 _KIND = "comparison-cell"
+_CELLS, _RESULTS = "cells", "results.csv"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,22 @@ class Comparison:
     """
 
     cells: tuple[Cell, ...]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Comparison":
+        """Read the finished comparison in `folder`, in the order of its table.
+
+        Raises `FileError` if the folder holds none or a file is missing or damaged.
+        """
+        folder = Path(folder)
+        if not (folder / _RESULTS).is_file():
+            raise FileError(f"{folder} holds no comparison: there is no {_RESULTS} in it")
+        cells = {(cell.posterior, cell.seed): cell for cell in map(read_cell, sorted((folder / _CELLS).glob("*.npz")))}
+        order = list(dict.fromkeys((row.posterior, row.seed) for row in read_table(folder / _RESULTS)))
+        missing = [key for key in order if key not in cells]
+        if missing:
+            raise FileError(f"{folder / _CELLS} lacks the files of {missing}; run the comparison again with the same folder")
+        return cls(tuple(cells[key] for key in order))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -107,13 +124,30 @@ class Comparison:
         write_table(path, self.rows)
 
 
+def read_cell(path: Path, fingerprint: str | None = None) -> Cell:
+    """Read a finished cell.
+
+    Raises `ConfigurationError` if it was computed from other data or settings than those of `fingerprint` (None: whichever),
+    `FileError` if the file is damaged.
+    """
+    arrays = load_arrays(path, kind=_KIND)
+    made_with = str(arrays.pop("fingerprint"))
+    if fingerprint is not None and made_with != fingerprint:
+        raise ConfigurationError(
+            f"{path} was computed from other data, settings or options; choose another folder or delete that file"
+        )
+    rows = parse_table(str(arrays.pop("rows")), str(path))
+    warnings, failure = tuple(str(w) for w in arrays.pop("warnings")), str(arrays.pop("failure"))
+    return Cell(rows[0].posterior, rows[0].seed, rows, arrays, warnings, failure)
+
+
 class CellFolder:
     """A folder with one file per finished cell and `results.csv` over all of them; each file is whole or absent."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.cells = self.folder / "cells"
-        self.cells.mkdir(parents=True, exist_ok=True)
+        self.cells = self.folder / _CELLS
+        make_folder(self.cells)
 
     def load(self, posterior: str, seed: int, fingerprint: str) -> Cell | None:
         """Return a finished cell, None if there is none.
@@ -121,17 +155,7 @@ class CellFolder:
         Raises `ConfigurationError` if it was computed from other data or settings, `FileError` if the file is damaged.
         """
         path = self._path(posterior, seed)
-        if not path.is_file():
-            return None
-        arrays = load_arrays(path, kind=_KIND)
-        if str(arrays.pop("fingerprint")) != fingerprint:
-            raise ConfigurationError(
-                f"{path} was computed from other data, settings or options of {posterior!r}; "
-                "choose another folder or delete that file"
-            )
-        rows = parse_table(str(arrays.pop("rows")), str(path))
-        warnings, failure = (str(w) for w in arrays.pop("warnings")), str(arrays.pop("failure"))
-        return Cell(posterior, seed, rows, arrays, tuple(warnings), failure)
+        return read_cell(path, fingerprint) if path.is_file() else None
 
     def save(self, cell: Cell, fingerprint: str) -> None:
         """Write a finished cell, atomically."""
@@ -145,7 +169,7 @@ class CellFolder:
 
     def write_results(self, cells: Iterable[Cell]) -> None:
         """Write `results.csv`, atomically."""
-        Comparison(tuple(cells)).write(self.folder / "results.csv")
+        Comparison(tuple(cells)).write(self.folder / _RESULTS)
 
     def _path(self, posterior: str, seed: int) -> Path:
         # The checksum keeps names apart that differ only in what a file name can't hold.

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from bayesdyn.data import Transitions
+from bayesdyn.data.describe import describe
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.loop.acting import Agent, Pilot, RandomActor, run_trial
-from bayesdyn.loop.describe import describe
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.loop.run import Fit, Run
 from bayesdyn.loop.trial import Trial
@@ -154,9 +154,11 @@ def _controlled_trial(
     env: gymnasium.Env[Any, Any], model: DynamicsModel, pilot: Pilot, fit: Fit, index: int, streams: _Streams, monitor: Monitor
 ) -> Trial:
     fitted = copy.deepcopy(model.state_dict())
-    log = run_trial(env, pilot, streams.number("reset"), monitor)
-    # What was learned online is forgotten: the scores are of a model that has not seen the trial, and the next fit sees all of it.
-    model.load_state_dict(fitted)
+    try:
+        log = run_trial(env, pilot, streams.number("reset"), monitor)
+    finally:
+        # What was learned online is forgotten: scores are of a model that has not seen the trial, and the next fit sees all of it.
+        model.load_state_dict(fitted)
     episode = log.episode()
     metrics = {
         "return": sum(log.rewards),

@@ -82,6 +82,8 @@ class RichMonitor(Monitor):
         shown = {name: trial.metrics[name] for name in _SHOWN if name in trial.metrics}
         if self.info is not None and self.info in trial.infos:
             shown[f"{self.info} over the last 10 steps, at most"] = trial.last(self.info)
+        for warning in trial.warnings:
+            self.progress.console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
         kind = "controlled" if trial.controlled else "random"
         self.progress.console.print(f"[bold]{escape(self.title)}[/] trial {trial.index} ({kind}): {escape(_text(shown))}")
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bayesdyn.data import Transitions, write_atomically
+from bayesdyn.data import Transitions, make_folder, write_atomically
+from bayesdyn.data.describe import differences
 from bayesdyn.errors import ConfigurationError, FileError
-from bayesdyn.loop.describe import differences
 from bayesdyn.loop.trial import Trial
 from bayesdyn.model import DynamicsModel
 
@@ -42,6 +42,9 @@ class Run:
         self.config = config
         self.trials = trials
 
+    def __repr__(self) -> str:
+        return f"Run({len(self.trials)} trials, folder={str(self.folder) if self.folder else None})"
+
     @classmethod
     def start(cls, folder: str | Path | None, config: dict[str, Any]) -> "Run":
         """Begin a run, or take up the one in `folder`, which must have been made with the same configuration.
@@ -62,7 +65,7 @@ class Run:
         if next(folder.glob("trials/*.safetensors"), None) is not None:
             raise FileError(f"{folder} holds trials, but no config.json that says what made them; choose another folder")
         for name in ("trials", "models", "pictures"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            make_folder(folder / name)
         write_atomically(folder / "config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
         return cls(folder, config, [])
 

@@ -170,11 +170,15 @@ class ExactGP(Posterior):
 
     def _condition(self, x: Tensor, y: Tensor, values: Hyperparameters) -> None:
         # Fresh tensors throughout: draws made before share the old ones and must not change.
-        device, dtype = x.device, self.x.dtype
+        device, dtype, before = x.device, self.x.dtype, dict(self._buffers)
         self.x, self.y = x.detach().to(device, dtype, copy=True), y.detach().to(device, dtype, copy=True)
         self.lengthscale, self.signal_var, self.linear_var = (t.detach().to(device, dtype, copy=True) for t in values.kernel)
         self.noise_var = values.noise_var.detach().to(device, dtype, copy=True)
-        self._factorise(torch.zeros_like(self.noise_var))
+        try:
+            self._factorise(torch.zeros_like(self.noise_var))
+        except NumericalError:
+            self._buffers.update(before)  # as it was before the fit
+            raise
 
     def _factorise(self, jitter: Tensor) -> None:
         gram = covariance(self.kernel, self.kernel_parameters, self.x, self.x)
@@ -202,12 +206,17 @@ class ExactGP(Posterior):
         new_x, new_y = x.detach().to(self.x), y.detach().to(self.y)
         cross = covariance(self.kernel, self.kernel_parameters, self.x, new_x)
         corner = covariance(self.kernel, self.kernel_parameters, new_x, new_x)
+        before = dict(self._buffers)
         self.x, self.y, old_chol = torch.cat([self.x, new_x]), torch.cat([self.y, new_y]), self.chol
         try:
             corner = add_diagonal(corner, self.noise_var + self.jitter)
             self.chol, self.inverse_chol = extend_cholesky(old_chol, self.inverse_chol, cross, corner)
         except NumericalError:
-            self._factorise(self.jitter)
+            try:
+                self._factorise(self.jitter)
+            except NumericalError:
+                self._buffers.update(before)
+                raise
         else:
             self._solve_targets()
 

@@ -10,7 +10,7 @@ import jinja2
 import torch
 from markupsafe import Markup
 
-from bayesdyn.data import write_atomically
+from bayesdyn.data import make_folder, write_atomically
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.evaluation import Comparison
 from bayesdyn.evaluation.compare import REFERENCES
@@ -39,7 +39,7 @@ def write_report(path: str | Path, runs: Mapping[str, Run], comparison: Comparis
         raise ConfigurationError("a report wants at least one run or a comparison; got neither")
     path = Path(path)
     text = render(_page(runs, comparison), _palette(runs, comparison))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_atomically(path, lambda file: file.write(text.encode()))
     return path
 

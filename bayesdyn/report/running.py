@@ -5,6 +5,7 @@ import html
 import json
 from collections.abc import Mapping
 
+from bayesdyn.data import make_folder
 from bayesdyn.loop import Run, Trial
 from bayesdyn.report.animation import save_trial_animation
 from bayesdyn.report.canvas import Palette, Picture
@@ -119,7 +120,7 @@ def _moving_picture(name: str, run: Run, scenario: Scenario) -> Picture | None:
     trial = run.trials[-1]
     path = run.folder / "pictures" / f"trial-{trial.index:03d}.gif"
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         save_trial_animation(scenario.frames(trial, scenario.step_seconds), path, scenario.step_seconds)
     distance = scenario.distance(trial)
     ends = "" if distance is None else f", whose tip ends within {distance:.2g} {scenario.unit} of its goal"

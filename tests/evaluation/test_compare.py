@@ -163,7 +163,7 @@ def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):
     _, inside, shifted = data
     with pytest.raises(ConfigurationError, match="other data, settings"):
         run((pendulum(6, 9), inside, shifted), {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
-    with pytest.raises(ConfigurationError, match="options of 'conjugate'"):
+    with pytest.raises(ConfigurationError, match="settings or options"):
         run(data, {"conjugate": lambda: ConjugateRegression(noise_var=0.1)}, references=False, folder=tmp_path)
 
 

@@ -11,9 +11,9 @@ from point_mass import PointMass, assert_same_trials, make_agent, make_model, ru
 
 import bayesdyn as bd
 from bayesdyn.data import Episode
+from bayesdyn.data.describe import describe, differences
 from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
 from bayesdyn.loop import Run, Trial, learn
-from bayesdyn.loop.describe import describe, differences
 
 
 def damage(path: Path) -> None:

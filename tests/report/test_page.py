@@ -16,7 +16,7 @@ from bayesdyn.codec import Codec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.envs import CARTPOLE_ID, tip_distance, tip_position
 from bayesdyn.errors import FileError
-from bayesdyn.evaluation import compare
+from bayesdyn.evaluation import Comparison, compare
 from bayesdyn.evaluation.baselines import RidgeLinear
 from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.loop import Run, Trial
@@ -24,7 +24,6 @@ from bayesdyn.report import write_report
 from bayesdyn.report.animation import _fan
 from bayesdyn.report.canvas import Palette
 from bayesdyn.report.comparing import comparison_table
-from bayesdyn.report.reading import read_comparison
 
 STEPS = 24
 
@@ -208,12 +207,12 @@ def test_table_shows_means_over_seeds_and_marks_the_best(material):
 
 def test_comparison_comes_back_from_its_folder(material):
     _, comparison, path = material
-    again = read_comparison(path.parent / "comparison")
+    again = Comparison.open(path.parent / "comparison")
     assert [cell.posterior for cell in again.cells] == [cell.posterior for cell in comparison.cells]
     assert again.rows == comparison.rows or repr(again.rows) == repr(comparison.rows)
     (path.parent / "comparison" / "cells").rename(path.parent / "gone")
     with pytest.raises(FileError, match="run the comparison again"):
-        read_comparison(path.parent / "comparison")
+        Comparison.open(path.parent / "comparison")
     (path.parent / "gone").rename(path.parent / "comparison" / "cells")
 
 
