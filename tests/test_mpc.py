@@ -276,6 +276,8 @@ def test_propagation_is_the_one_given() -> None:
 
 
 def test_mistakes_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="termination"):
+        agent(after_done=-1.0)
     with pytest.raises(NotFittedError, match="reset"):
         agent().act(torch.zeros(2, dtype=DOUBLE))
     controller = agent()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bayesdyn.data import atomic_path, load_arrays, load_tensors, save_arrays, save_tensors, write_atomically
+from bayesdyn.data import atomic_path, load_arrays, load_tensors, make_folder, save_arrays, save_tensors, write_atomically
 from bayesdyn.errors import DataError, FileError
 
 
@@ -209,3 +209,9 @@ def test_pickles_are_neither_written_nor_read(tmp_path):
     with pytest.raises(FileError, match="plain arrays"):
         load_arrays(tmp_path / "x.npz")
     assert not Bomb.exploded
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(FileError, match=r"can't make the folder .*taken"):
+        make_folder(tmp_path / "taken" / "run")

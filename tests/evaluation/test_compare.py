@@ -167,6 +167,11 @@ def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):
         run(data, {"conjugate": lambda: ConjugateRegression(noise_var=0.1)}, references=False, folder=tmp_path)
 
 
+def test_no_posterior_is_a_mistake_even_beside_the_references(data):
+    with pytest.raises(ConfigurationError, match="at least one posterior"):
+        run(data, {})
+
+
 def test_a_damaged_cell_is_named(data, tmp_path):
     run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
     (path,) = (tmp_path / "cells").iterdir()

@@ -567,3 +567,24 @@ def test_unusable_options_raise():
     for wrong in ({"noise_var": (1.0, 0.5)}, {"signal_to_noise": 1.0}, {"max_steps": 0}):
         with pytest.raises(ConfigurationError, match="want"):
             GPTraining(**wrong)
+
+
+def test_a_refit_that_breaks_down_leaves_the_posterior_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so does an append: predictions, draws and saved tensors are those of the last fit that worked."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
+    gp = ExactGP(training=GPTraining(max_steps=3, restarts=0))
+    gp.fit(x, x.sin())
+    before, saved = gp.predict(x).mean, {name: tensor.clone() for name, tensor in gp.state_dict().items()}
+
+    def broken(*_: object, **__: object) -> None:
+        raise NumericalError("not positive definite")
+
+    for name in ("jittered_cholesky", "extend_cholesky"):
+        monkeypatch.setattr(f"bayesdyn.posteriors.exact_gp.{name}", broken)
+    with pytest.raises(NumericalError):
+        gp.fit(x[:6], x[:6].cos())
+    with pytest.raises(NumericalError):
+        gp.append(x[:2], x[:2].cos())
+    assert torch.equal(gp.predict(x).mean, before)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in gp.state_dict().items())
