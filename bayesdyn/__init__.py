@@ -1,6 +1,6 @@
 """bayesdyn: learned dynamics that know how sure they are, and planners that act on it."""
 
-from bayesdyn import envs, errors, loop, objectives, planners, posteriors
+from bayesdyn import envs, errors, loop, objectives, planners, posteriors, testing
 from bayesdyn.codec import Codec, LagCodec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
@@ -35,4 +35,5 @@ __all__ = [
     "planners",
     "posteriors",
     "rollout",
+    "testing",
 ]

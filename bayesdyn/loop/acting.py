@@ -113,7 +113,8 @@ class Pilot(Actor):
         """What a person should know about the plans."""
         if not self.failed:
             return ()
-        return (f"{self.failed} of {len(self.seconds)} plans failed: the model or the reward answered every candidate with NaN or infinity",)
+        cause = "the model or the reward answered every candidate with NaN or infinity"
+        return (f"{self.failed} of {len(self.seconds)} plans failed: {cause}",)
 
     def metrics(self) -> dict[str, float]:
         """Return how fast the plans came, and the sum of the rewards that the plan in force expected at each step."""
