@@ -17,6 +17,7 @@ from bayesdyn.loop import Run, learn
 from benchmarks.acceptance import Acceptance, main
 
 ENVIRONMENT = "bayesdyn/CartPoleSwingUp-v0"
+FIRST_SEED = 100  # the preset was chosen by runs on seeds 0 to 9, so those would flatter it
 WORKERS = 2  # one thread each, so two cores are busy: a plan's rate is that of one core
 
 
@@ -50,7 +51,7 @@ def solved_at(run: Run, trials: int) -> float:
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
     """Run all seeds of both posteriors and judge them."""
-    seeds = range(3 if quick else 10)
+    seeds = range(FIRST_SEED, FIRST_SEED + (3 if quick else 10))
     jobs = [(name, goal.trials, seed) for name, goal in GOALS.items() for seed in seeds]
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
         done: Iterable[tuple[str, int, Run]] = track(pool.imap(run_seed, jobs), "swing-up", total=len(jobs))
