@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.networks.dropout import Binary, Masks, Relaxed
 from bayesdyn.networks.dropout_training import Dropped, TrainedDropout, train_dropout
 from bayesdyn.networks.function import NetworkFunction
@@ -15,29 +15,27 @@ from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Training
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Progress, r_squared
+from bayesdyn.posteriors.network_posterior import NetworkPosterior
 
-_SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
 _REPORT_DRAWS, _REPORT_ROWS = 16, 1000
 _COLLAPSED = 0.05
 _AT_BOUND = 1e-3  # relative distance
 
 
-class DropoutPosterior(Posterior):
+class DropoutPosterior(NetworkPosterior):
     r"""q(θ) of one network whose hidden units are dropped: θ = (W_1, W_2 diag(m_1)/(1 - p_1), ...), m_l ~ Bernoulli(1 - p_l).
 
     Subclasses say how masks look in training and where the rates start. Masks of draws are binary.
     """
 
     theta: Tensor
-    noise_parameters: Tensor
-    widths: Tensor
     log_odds: Tensor
 
     def __init__(
         self, rate: float, lengthscale: float, hidden: tuple[int, ...] | None, activation: str, noise: Noise, training: Training
     ) -> None:
-        super().__init__()
+        super().__init__(hidden, activation, noise)
         if not 0 < rate < 1:
             raise ConfigurationError(f"a drop rate lies between 0 and 1, both excluded; got {rate}")
         if lengthscale <= 0:
@@ -48,30 +46,14 @@ class DropoutPosterior(Posterior):
             raise ConfigurationError(
                 f"{noise} wants rows that the network never saw, and dropout trains on all; use Homoscedastic()"
             )
-        Network(1, hidden or _SMALL, 1, activation, noise)
-        self.rate, self.lengthscale, self.hidden, self.activation = rate, lengthscale, hidden, activation
-        self.noise, self.settings, self.least_rate = noise, training, 0.0
+        self.rate, self.lengthscale, self.settings, self.least_rate = rate, lengthscale, training, 0.0
         self.register_buffer("theta", torch.empty(0, 0))
-        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
-        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
         self.register_buffer("log_odds", torch.empty(0))
 
     @property
     @abstractmethod
     def training_masks(self) -> Masks:
         """The masks of training, one per data point."""
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
-        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
-
-    @property
-    def network(self) -> Network:
-        """The shape of the fitted network before thinning; raises `NotFittedError` before `fit`."""
-        self.check_fitted()
-        inputs, *hidden, outputs = self.widths.tolist()
-        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
 
     @property
     def rates(self) -> Float[Tensor, " H"]:
@@ -88,14 +70,9 @@ class DropoutPosterior(Posterior):
         progress: Progress | None = None,
     ) -> FitReport:
         """Train from scratch, or with `warm_start` from where the last fit ended, for the last part of the schedule."""
-        check_training_data(x, y)
+        network, warm = self.network_for(x, y, warm_start)
         begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
-        warm = warm_start and self.sizes[0] > 0
-        if warm and self.sizes != (x.shape[1], y.shape[1]):
-            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
-        hidden = self.hidden or (_SMALL if len(x) < _SMALL_ROWS else _LARGE)
-        network = self.network if warm else Network(x.shape[1], hidden, y.shape[1], self.activation, self.noise)
         trained = train_dropout(
             network,
             Dropped(Parameters(self.theta, self.noise_parameters), self.log_odds) if warm else self._start(network, generator),
@@ -109,8 +86,8 @@ class DropoutPosterior(Posterior):
             first_step=max(0, self.settings.steps - self.settings.warm_steps) if warm else 0,
             progress=progress,
         )
-        (self.theta, self.noise_parameters), self.log_odds = trained.state
-        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        (self.theta, noise_parameters), self.log_odds = trained.state
+        self.keep(network, noise_parameters)
         return self._report(trained, x, y, begun)
 
     def _start(self, network: Network, generator: torch.Generator) -> Dropped:

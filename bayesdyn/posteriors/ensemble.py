@@ -7,19 +7,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Predictive
-from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.networks.network import Network, Parameters
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Trained, Training, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
+from bayesdyn.posteriors.network_posterior import NetworkPosterior
 
-_SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
 _REPORT_ROWS = 2000
 _COLLAPSED = 0.05
 
 
-class BootstrapEnsemble(Posterior):
+class BootstrapEnsemble(NetworkPosterior):
     r"""p(θ|D) ≈ (1/K) Σ_k δ(θ - θ_k): K networks that differ by their start, their order of data and their bootstrap sample.
 
     θ_k = argmin nll(D_k) + (1/2N) Σ_l fan_in_l |W_l|² + ...: the mode under the prior W ~ N(0, 1/fan_in) given N rows drawn with
@@ -39,8 +39,6 @@ class BootstrapEnsemble(Posterior):
     """
 
     theta: Tensor
-    noise_parameters: Tensor
-    widths: Tensor
     counts: Tensor
 
     def __init__(
@@ -52,30 +50,14 @@ class BootstrapEnsemble(Posterior):
         bootstrap: bool = True,
         training: Training = Training(),  # noqa: B008
     ) -> None:
-        super().__init__()
+        super().__init__(hidden, activation, noise)
         if members < 1:
             raise ConfigurationError(f"an ensemble wants at least one member; got {members}")
         if noise.wants_held_out and not bootstrap:
             raise ConfigurationError(f"{noise} wants bootstrap=True: without resampling no row is out of bag")
-        Network(1, hidden or _SMALL, 1, activation, noise)
-        self.members, self.hidden, self.activation = members, hidden, activation
-        self.noise, self.bootstrap, self.settings = noise, bootstrap, training
+        self.members, self.bootstrap, self.settings = members, bootstrap, training
         self.register_buffer("theta", torch.empty(0, 0))
-        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
-        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
         self.register_buffer("counts", torch.empty(0, 0, dtype=torch.int64))
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
-        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
-
-    @property
-    def network(self) -> Network:
-        """The shape of the fitted members; raises `NotFittedError` before `fit`."""
-        self.check_fitted()
-        inputs, *hidden, outputs = self.widths.tolist()
-        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
 
     @property
     def parameters_of_members(self) -> Parameters:
@@ -96,26 +78,19 @@ class BootstrapEnsemble(Posterior):
         A warm start takes the first rows for those of the last fit, so data must be appended: their place in the bootstrap samples
         is kept, and rows held out then are still rows that a member has never seen.
         """
-        check_training_data(x, y)
+        network, warm = self.network_for(x, y, warm_start)
         begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
-        warm = warm_start and self.sizes[0] > 0
-        if warm and self.sizes != (x.shape[1], y.shape[1]):
-            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
-        network = self.network if warm else Network(x.shape[1], self._hidden(len(x)), y.shape[1], self.activation, self.noise)
         start = self.parameters_of_members if warm else network.initial(self.members, generator)
         counts = self._resample(len(x), warm, generator).to(x.device)
         first = max(0, self.settings.steps - self.settings.warm_steps) if warm else 0
         trained = train(
             network, start, x, y, counts, training=self.settings, generator=generator, first_step=first, progress=progress
         )
-        self.theta, self.noise_parameters = trained.parameters
-        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        self.theta = trained.parameters.theta
+        self.keep(network, trained.parameters.noise)
         self.counts = counts
         return self._report(trained, x, y, time.perf_counter() - begun)
-
-    def _hidden(self, rows: int) -> tuple[int, ...]:
-        return self.hidden or (_SMALL if rows < _SMALL_ROWS else _LARGE)
 
     def _resample(self, rows: int, warm: bool, generator: torch.Generator) -> Int[Tensor, "K N"]:
         """Return how often each member sees each row; rows of the last fit keep their counts in a warm start."""

@@ -9,16 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Predictive
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.networks.linearised import jacobian
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic, Noise
 from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
 from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, at_bound, maximise_evidence
 from bayesdyn.posteriors.laplace_mode import check_memory, gauss_newton_step, layer_of_parameter, linearise
 from bayesdyn.posteriors.laplace_structures import Curvature, FullGGN, Structure
+from bayesdyn.posteriors.network_posterior import NetworkPosterior
 
 _VALUES_AT_ONCE = 2**22
 
@@ -31,7 +32,7 @@ class _Fitted(NamedTuple):
     curves: dict[str, tuple[float, ...]]
 
 
-class Laplace(Posterior):
+class Laplace(NetworkPosterior):
     r"""p(θ|D) ≈ N(θ*, H⁻¹), H = diag(δ) + Σ_n J_nᵀ Λ_n J_n: the mode and the generalised Gauss-Newton curvature there.
 
     θ* = argmin nll + (1/2N) Σ δθ²; J is the Jacobian of the last layer's columns and Λ their Fisher information (e^-η for a mean,
@@ -53,8 +54,6 @@ class Laplace(Posterior):
     """
 
     theta: Tensor
-    noise_parameters: Tensor
-    widths: Tensor
     prior_scale: Tensor
     directions: Tensor
     eigenvalues: Tensor
@@ -68,30 +67,14 @@ class Laplace(Posterior):
         evidence: Evidence = Evidence(),  # noqa: B008
         training: Training = Training(steps=4000, warm_steps=2000, learning_rate=1e-2),  # noqa: B008
     ) -> None:
-        super().__init__()
+        super().__init__(hidden, activation, noise)
         if noise.wants_held_out:
             raise ConfigurationError(f"Laplace trains its mode on every row, so {noise} has none to look at; take Homoscedastic()")
-        Network(1, hidden, 1, activation, noise)
-        self.structure, self.hidden, self.activation, self.noise = structure, hidden, activation, noise
-        self.evidence, self.settings = evidence, training
+        self.structure, self.evidence, self.settings = structure, evidence, training
         self.register_buffer("theta", torch.empty(0, 0))
-        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
-        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
         self.register_buffer("prior_scale", torch.empty(0, dtype=torch.float64))
         self.register_buffer("directions", torch.empty(0, 0, dtype=torch.float64))
         self.register_buffer("eigenvalues", torch.empty(0, dtype=torch.float64))
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
-        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
-
-    @property
-    def network(self) -> Network:
-        """The shape of the fitted network; raises `NotFittedError` before `fit`."""
-        self.check_fitted()
-        inputs, *hidden, outputs = self.widths.tolist()
-        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
 
     @property
     def mode(self) -> Parameters:
@@ -119,17 +102,13 @@ class Laplace(Posterior):
 
         Raises `ConfigurationError` when the Jacobian of the data would not fit into memory.
         """
-        check_training_data(x, y)
+        network, warm = self.network_for(x, y, warm_start)
         begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
-        warm = warm_start and self.sizes[0] > 0
-        if warm and self.sizes != (x.shape[1], y.shape[1]):
-            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
-        network = self.network if warm else Network(x.shape[1], self.hidden, y.shape[1], self.activation, self.noise)
         check_memory(self.structure, network, len(x))
         fitted = self._alternate(network, (x, y), warm, generator, progress)
-        self.theta, self.noise_parameters = fitted.parameters
-        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        self.theta = fitted.parameters.theta
+        self.keep(network, fitted.parameters.noise)
         self.prior_scale, (self.directions, self.eigenvalues) = fitted.scale, fitted.curvature
         return self._report(x, y, fitted, time.perf_counter() - begun)
 

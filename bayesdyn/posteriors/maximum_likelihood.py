@@ -7,17 +7,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Predictive
-from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.networks.network import Network, Parameters
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Trained, Training, train
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
+from bayesdyn.posteriors.network_posterior import NetworkPosterior
 
-_SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
 _REPORT_ROWS = 2000
 
 
-class MaximumLikelihood(Posterior):
+class MaximumLikelihood(NetworkPosterior):
     r"""p(θ|D) ≈ δ(θ - θ̂), θ̂ = argmax log p(D|θ): a baseline, whose epistemic variance is 0 by construction.
 
     n draws are one function n times over. With `noise=Heteroscedastic()` it is a probabilistic network (a variance per x), with
@@ -38,8 +38,6 @@ class MaximumLikelihood(Posterior):
     """
 
     theta: Tensor
-    noise_parameters: Tensor
-    widths: Tensor
     counts: Tensor
 
     def __init__(
@@ -50,30 +48,14 @@ class MaximumLikelihood(Posterior):
         held_out: float = 0.1,
         training: Training = Training(),  # noqa: B008
     ) -> None:
-        super().__init__()
+        super().__init__(hidden, activation, noise)
         if not 0 <= held_out < 1:
             raise ConfigurationError(f"the share of rows held out wants to be in [0, 1); got {held_out}")
         if noise.wants_held_out and held_out == 0:
             raise ConfigurationError(f"{noise} wants held_out > 0: without it the network sees every row")
-        Network(1, _SMALL if hidden is None else hidden, 1, activation, noise)
-        self.hidden, self.activation, self.noise = hidden, activation, noise
         self.held_out, self.settings = held_out, training
         self.register_buffer("theta", torch.empty(0, 0))
-        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
-        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
         self.register_buffer("counts", torch.empty(0, 0, dtype=torch.int64))
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
-        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
-
-    @property
-    def network(self) -> Network:
-        """The shape of the fitted network; raises `NotFittedError` before `fit`."""
-        self.check_fitted()
-        inputs, *hidden, outputs = self.widths.tolist()
-        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
 
     def fit(
         self,
@@ -88,13 +70,9 @@ class MaximumLikelihood(Posterior):
 
         A warm start takes the first rows for those of the last fit, so data must be appended: rows held out then still are.
         """
-        check_training_data(x, y)
+        network, warm = self.network_for(x, y, warm_start)
         begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
-        warm = warm_start and self.sizes[0] > 0
-        if warm and self.sizes != (x.shape[1], y.shape[1]):
-            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
-        network = self.network if warm else Network(x.shape[1], self._hidden(len(x)), y.shape[1], self.activation, self.noise)
         start = Parameters(self.theta, self.noise_parameters) if warm else network.initial(1, generator)
         counts = self._split(len(x), warm, generator).to(x.device)
         first = max(0, self.settings.steps - self.settings.warm_steps) if warm else 0
@@ -110,13 +88,10 @@ class MaximumLikelihood(Posterior):
             first_step=first,
             progress=progress,
         )
-        self.theta, self.noise_parameters = trained.parameters
-        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        self.theta = trained.parameters.theta
+        self.keep(network, trained.parameters.noise)
         self.counts = counts
         return self._report(trained, x, y, time.perf_counter() - begun)
-
-    def _hidden(self, rows: int) -> tuple[int, ...]:
-        return (_SMALL if rows < _SMALL_ROWS else _LARGE) if self.hidden is None else self.hidden
 
     def _split(self, rows: int, warm: bool, generator: torch.Generator) -> Int[Tensor, "1 N"]:
         """Return 1 for each row trained on, 0 for each held out; rows of the last fit stay where they were in a warm start."""

@@ -6,19 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.networks.local_reparameterisation import Estimator, Local
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.priors import GaussianPrior, Prior
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
+from bayesdyn.posteriors.network_posterior import NetworkPosterior
 from bayesdyn.posteriors.variational_schedule import VariationalTraining
 
 _REPORT_DRAWS, _REPORT_ROWS = 16, 2000
 
 
-class MeanField(Posterior):
+class MeanField(NetworkPosterior):
     r"""p(θ|D) ≈ q(θ) = N(μ, diag σ²), σ = softplus(ρ), at the minimum over μ and ρ of
 
         E_q[-log p(D|θ)]/N + (temperature/N)·KL(q ‖ p),    p(θ): W ~ N(0, 1/fan_in), b ~ N(0, 1)
@@ -44,8 +45,6 @@ class MeanField(Posterior):
 
     location: Tensor
     scale: Tensor
-    noise_parameters: Tensor
-    widths: Tensor
 
     def __init__(
         self,
@@ -57,30 +56,14 @@ class MeanField(Posterior):
         temperature: float = 1.0,
         training: VariationalTraining = VariationalTraining(),  # noqa: B008
     ) -> None:
-        super().__init__()
+        super().__init__(hidden, activation, noise)
         if not temperature > 0:
             raise ConfigurationError(f"a posterior wants a temperature above 0 (1 is Bayes); got {temperature}")
         if noise.wants_held_out:
             raise ConfigurationError(f"{noise} wants rows held out, but a mean-field fit uses all; take Homoscedastic()")
-        Network(1, hidden, 1, activation, noise)
-        self.hidden, self.activation, self.noise = hidden, activation, noise
         self.prior, self.estimator, self.temperature, self.settings = prior, estimator, temperature, training
         self.register_buffer("location", torch.empty(0))
         self.register_buffer("scale", torch.empty(0))
-        self.register_buffer("noise_parameters", torch.empty(0, 0, 0))
-        self.register_buffer("widths", torch.empty(0, dtype=torch.int64))
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """(D, E) of the fitted posterior, (0, 0) before `fit`."""
-        return (int(self.widths[0]), int(self.widths[-1])) if len(self.widths) else (0, 0)
-
-    @property
-    def network(self) -> Network:
-        """The shape of the fitted network; raises `NotFittedError` before `fit`."""
-        self.check_fitted()
-        inputs, *hidden, outputs = self.widths.tolist()
-        return Network(inputs, tuple(hidden), outputs, self.activation, self.noise)
 
     def fit(
         self,
@@ -98,13 +81,9 @@ class MeanField(Posterior):
         """
         from bayesdyn.posteriors.variational_inference import BayesByBackprop, Problem, infer  # Pyro is slow to import
 
-        check_training_data(x, y)
+        network, warm = self.network_for(x, y, warm_start)
         begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
-        warm = warm_start and self.sizes[0] > 0
-        if warm and self.sizes != (x.shape[1], y.shape[1]):
-            raise ShapeError(f"a warm start wants the sizes of the last fit, {self.sizes}; got {(x.shape[1], y.shape[1])}")
-        network = self.network if warm else Network(x.shape[1], self.hidden, y.shape[1], self.activation, self.noise)
         start = (self.location, self.scale, self.noise_parameters) if warm else self._start(network, generator)
         seed, noise_seed = torch.randint(2**62, (2,), generator=generator, device=generator.device).tolist()
         problem = Problem(network, self.prior, self.temperature, self.estimator, len(x))
@@ -113,8 +92,8 @@ class MeanField(Posterior):
         steps = self.settings.warm_steps if warm else self.settings.steps
         ramp = 0 if warm else round(self.settings.ramp * steps)
         inferred = infer(bayes, x, y, training=self.settings, steps=steps, ramp=ramp, seed=seed, progress=progress)
-        self.location, self.scale, self.noise_parameters = inferred.location, inferred.scale, inferred.noise
-        self.widths = torch.tensor([network.inputs, *network.hidden, network.outputs])
+        self.location, self.scale = inferred.location, inferred.scale
+        self.keep(network, inferred.noise)
         nll, r2 = self._score(x, y, generator)
         return FitReport(
             nll=nll,
