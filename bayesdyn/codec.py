@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bayesdyn.data import LagLayout, Transitions
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.numerics import spread
 
 # A column whose spread is below this share of its size is constant up to rounding: it is centred and not scaled.
 _CONSTANT = 1e-10
@@ -311,6 +312,5 @@ def _runs(indices: Sequence[int]) -> tuple[tuple[int, int], ...]:
 
 def _statistics(values: Float[Tensor, "N F"], size: Float[Tensor, "F"]) -> tuple[Float[Tensor, "F"], Float[Tensor, "F"]]:
     """Return mean and population std; a std that is only rounding, measured against the columns' `size`, becomes 1."""
-    mean, std = values.mean(0), values.std(0, correction=0)
-    share = max(_CONSTANT, 64 * torch.finfo(values.dtype).eps)
-    return mean, torch.where(std > share * size, std, torch.ones_like(std))
+    mean, std, constant = spread(values, size, least=_CONSTANT)
+    return mean.to(values.dtype), torch.where(constant, torch.ones_like(std), std).to(values.dtype)
