@@ -1,7 +1,7 @@
 """Ready-made settings by name: posteriors, and tasks with their codec, reward and planner."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -14,16 +14,30 @@ from bayesdyn.loop import Trial
 from bayesdyn.model import DynamicsModel
 from bayesdyn.mpc import MPC, Sampler
 from bayesdyn.planners import ICEM, Planner
-from bayesdyn.posteriors import BootstrapEnsemble, ExactGP, Posterior
+from bayesdyn.posteriors import (
+    BootstrapEnsemble,
+    ConcreteDropout,
+    ExactGP,
+    Laplace,
+    MaximumLikelihood,
+    MCDropout,
+    MeanField,
+    Posterior,
+)
 from bayesdyn.rewards import Reward
 
 Named = TypeVar("Named")
 
 posteriors: dict[str, Callable[[], Posterior]] = {
-    "gp": lambda: ExactGP(features=128),
-    "ensemble": lambda: BootstrapEnsemble(bootstrap=False),
+    "gp": ExactGP,
+    "ensemble": BootstrapEnsemble,
+    "mean-field": MeanField,
+    "mc-dropout": MCDropout,
+    "concrete-dropout": ConcreteDropout,
+    "laplace": Laplace,
+    "maximum-likelihood": MaximumLikelihood,
 }
-"""Posteriors by the names of the command line; each call makes an unfitted one for control at small data."""
+"""Posteriors by the names of the command line; each call makes an unfitted one with the defaults of its class."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,8 @@ class Task:
     """An environment with all that learning to act in it takes.
 
     `distance` names the environment's info that says how far from solved it is, `solved_below` the distance that counts as solved.
+    `settings` has the posteriors that want other settings for this task than the defaults of their class, `trials` in how many
+    trials which posteriors are known to solve it.
     """
 
     env_id: str
@@ -39,6 +55,7 @@ class Task:
     planner: Planner
     draws: int = 10
     discount: float = 1.0
+    settings: Mapping[str, Callable[[], Posterior]] = field(default_factory=dict)
     trials: tuple[tuple[str, int], ...] = ()
     distance: str | None = None
     solved_below: float = 0.0
@@ -55,9 +72,13 @@ class Task:
         """Make the codec."""
         return Codec(angles=self.angles)
 
+    def posterior(self, name: str) -> Posterior:
+        """Make an unfitted posterior of a name in `posteriors`, with this task's settings; raises `UnknownNameError`."""
+        return find("posterior", name, {**posteriors, **self.settings})()
+
     def model(self, posterior: str) -> DynamicsModel:
         """Make an unfitted model with a posterior named in `posteriors`; raises `UnknownNameError` for another name."""
-        return DynamicsModel(self.codec(), find("posterior", posterior, posteriors)())
+        return DynamicsModel(self.codec(), self.posterior(posterior))
 
     def agent(self, model: Sampler) -> MPC:
         """Make the agent that plans with the model."""
@@ -72,6 +93,7 @@ tasks: dict[str, Task] = {
         planner=ICEM(horizon=12, candidates=64, elites=8, iterations=4),
         draws=8,
         discount=0.95,
+        settings={"gp": lambda: ExactGP(features=128), "ensemble": lambda: BootstrapEnsemble(bootstrap=False)},
         trials=(("gp", 3), ("ensemble", 6)),
         distance="tip_distance",
         solved_below=0.1,

@@ -88,3 +88,11 @@ def test_unknown_names_are_met_with_the_known_ones() -> None:
         presets.task(env_id + "x")
     with pytest.raises(UnknownNameError, match="Known: gp"):
         presets.task(env_id).model("zzz")
+
+
+def test_a_task_knows_the_settings_that_it_wants() -> None:
+    task = replace(next(iter(presets.tasks.values())), settings={"gp": lambda: presets.posteriors["ensemble"]()})
+    for name, alike in (("gp", "ensemble"), ("laplace", "laplace")):
+        assert isinstance(task.posterior(name), type(presets.posteriors[alike]()))
+    with pytest.raises(UnknownNameError, match="did you mean 'laplace'"):
+        task.posterior("laplce")

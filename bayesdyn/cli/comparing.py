@@ -25,6 +25,7 @@ from bayesdyn.report.comparing import comparison_table
 
 DRONE = "quarter-drone"
 _TRAINED_SHARE = 0.7
+_COMPARED = ("gp", "ensemble")
 _FROM_CLASS = {"gp": "ExactGP", "ensemble": "BootstrapEnsemble"}
 
 Makers = Mapping[str, Callable[[], Posterior]]
@@ -34,7 +35,8 @@ Makers = Mapping[str, Callable[[], Posterior]]
 def compare(
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"{DRONE}, or a log of your own: a .csv or .npz file.")],
     posterior: Annotated[
-        list[str] | None, typer.Option(help="What to compare, once each (default: all).", show_default=False)
+        list[str] | None,
+        typer.Option(help=f"What to compare, once each: {', '.join(presets.posteriors)}.", show_default=" ".join(_COMPARED)),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results (default: runs/compare-DATA).", show_default=False)] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fits per posterior, each with its own random numbers.")] = 1,
@@ -128,9 +130,9 @@ def terminal_table(comparison: Comparison) -> Table:
 
 
 def lagged_posteriors(names: Sequence[str] | None = None) -> Makers:
-    """Return the posteriors asked for, or all; on lagged data they have settings of their own, where there are any."""
+    """Return the posteriors asked for, or the two usual ones; some have settings of their own for lagged data."""
     own = drone_posteriors()
-    chosen = {name: presets.find("posterior", name, presets.posteriors) for name in names or presets.posteriors}
+    chosen = {name: presets.find("posterior", name, presets.posteriors) for name in names or _COMPARED}
     return {name: own.get(_FROM_CLASS.get(name, ""), make) for name, make in chosen.items()}
 
 

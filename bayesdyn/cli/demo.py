@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -118,7 +119,8 @@ def _finish(out: Path, runs: Mapping[str, Run], compared: Comparison) -> None:
 
 def _full() -> Size:
     task = presets.task(CARTPOLE_ID)
-    return Size(task, presets.posteriors, dict(task.trials), _compare)
+    trials = dict(task.trials)
+    return Size(task, {name: partial(task.posterior, name) for name in trials}, trials, _compare)
 
 
 def _compare(seed: int, folder: Path, tell: ComparisonProgress) -> Comparison:
