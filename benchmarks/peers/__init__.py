@@ -1,0 +1,1 @@
+"""The same computations in other libraries: what the speed benchmarks are timed against."""
