@@ -172,10 +172,10 @@ class SparseGP(Posterior):
         began = time.perf_counter()
         generator = generator or fresh_generator(x.device)
         rows, targets = canonical_rows(x, y)
-        start = self._start(rows, targets, warm_start)
+        start = self._start(rows, targets, warm_start, progress)
         problem = SparseProblem(self.kernel, rows, targets, start.values, start.points, self.training_settings)
         try:
-            result = self.objective.train(problem, generator, progress)
+            result = self.objective.train(problem, generator, _second_half(progress))
             self._condition(rows, targets, result.values, result.points, None)
         except NumericalError as error:
             raise explain_singular(error, rows, start.values) from error
@@ -192,9 +192,9 @@ class SparseGP(Posterior):
             curves={**start.curves, **result.curves},
         )
 
-    def _start(self, x: Tensor, y: Tensor, warm_start: bool) -> SparseStart:
+    def _start(self, x: Tensor, y: Tensor, warm_start: bool, progress: Progress | None) -> SparseStart:
         if not warm_start or self.sizes[0] == 0:
-            return cold_start(self.kernel, x, y, self.inducing, self.warm_up, self.training_settings)
+            return cold_start(self.kernel, x, y, self.inducing, self.warm_up, self.training_settings, _first_half(progress))
         if self.sizes != (x.shape[1], y.shape[1]):
             raise ShapeError(f"a warm start wants (D, E) = {self.sizes} as before; got {(x.shape[1], y.shape[1])}")
         values = Hyperparameters(self.kernel_parameters, self.noise_var)
@@ -302,3 +302,11 @@ def _check_parameters(values: Hyperparameters, ridge: Tensor | None, inputs: int
 def _check_points(points: Tensor, inputs: int, outputs: int) -> None:
     if points.dim() not in (2, 3) or points.shape[-1] != inputs or points.shape[:-2] not in ((), (outputs,)) or points.numel() == 0:
         raise ShapeError(f"inducing_points want shape [M, {inputs}] or [{outputs}, M, {inputs}]; got {list(points.shape)}")
+
+
+def _first_half(progress: Progress | None) -> Progress | None:
+    return progress and (lambda done, total, figures: progress(done, 2 * total, figures))
+
+
+def _second_half(progress: Progress | None) -> Progress | None:
+    return progress and (lambda done, total, figures: progress(total + done, 2 * total, figures))

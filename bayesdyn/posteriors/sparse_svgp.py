@@ -93,9 +93,12 @@ class _Training:
         self.rows, outputs = problem.y.shape
         self.gp = GPModel(problem.kernel, problem.x.shape[1], outputs, problem.training).to(problem.x.device)
         self.gp.write(problem.values)
-        start = self._prior(problem.points)
         with torch.no_grad():
-            evidence = gather(start, self.settings.row_noise, self.gp.read().noise_var, problem.x, problem.y)
+            values = self.gp.read()
+            # GPyTorch has one ridge for all outputs.
+            ridge = relative_ridge(values.kernel, problem.x).amax().expand(outputs)
+            start = inducing_prior(problem.kernel, values.kernel, problem.points, ridge)
+            evidence = gather(start, settings.row_noise, values.noise_var, problem.x, problem.y)
         self.model = _Model(self.gp, start, evidence.precision, evidence.shift)
         self.strategy = self.model.variational_strategy
         self.x_std = column_std(problem.x)
@@ -105,11 +108,6 @@ class _Training:
         boxes = zip(hyperparameters, lower.split(sizes), upper.split(sizes), strict=True)
         self.boxes = [(p, low.reshape(p.shape), high.reshape(p.shape)) for p, low, high in boxes]
         self.boxes.append((self.strategy.inducing_points, *point_bounds(problem.x)))
-
-    def _prior(self, points: Tensor) -> InducingPrior:
-        with torch.no_grad():
-            parameters = self.gp.read().kernel
-            return inducing_prior(self.problem.kernel, parameters, points, relative_ridge(parameters, self.problem.x))
 
     def run(self, generator: torch.Generator, progress: Progress | None) -> SparseResult:
         settings, losses = self.settings, []
@@ -151,7 +149,9 @@ class _Training:
         points = self.strategy.inducing_points.detach().clone()
         with torch.no_grad():
             values, penalty = self.gp.read(), self._penalty()
-            nll = negative_bound(self._prior(points), values.noise_var, self.problem.x, self.problem.y)
+            ridge = relative_ridge(values.kernel, self.problem.x)
+            prior = inducing_prior(self.problem.kernel, values.kernel, points, ridge)
+            nll = negative_bound(prior, values.noise_var, self.problem.x, self.problem.y)
         width = math.ceil(len(losses) / _CURVE_POINTS)
         curve = tuple(sum(part) / len(part) for part in (losses[i : i + width] for i in range(0, len(losses), width)))
         return SparseResult(values, points, nll, penalty, len(losses), {"minibatch loss": curve}, ())

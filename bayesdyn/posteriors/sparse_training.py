@@ -102,7 +102,7 @@ def train_points(problem: SparseProblem, loss: Loss, max_steps: int, progress: P
 def _complaints(optimum: Optimum) -> list[str]:
     # With hundreds of coordinates the iterations always run out; that matters only while they still gain something.
     curve = optimum.curve
-    late = min(curve[: max(1, round(0.9 * len(curve)))]) - optimum.value
+    late = min(curve[: max(1, int(0.9 * len(curve)))]) - optimum.value
     broken = [text for text in optimum.warnings if "stopped after" not in text]
     stopped = [text for text in optimum.warnings if "stopped after" in text]
     if stopped and late > _STILL_FALLING:

@@ -314,10 +314,29 @@ def test_a_draw_is_the_same_bit_for_bit_after_a_refit():
 # --- the contract
 
 
-@pytest.mark.parametrize("objective", [Collapsed(20), FITC(20), Stochastic(steps=40, batch=32)], ids=lambda o: type(o).__name__)
-def test_it_keeps_the_contract(objective):
-    deterministic = type(objective) is not Stochastic
-    check_posterior(lambda: SparseGP(inducing=20, objective=objective, training=QUICK, features=256), exact_fit=deterministic)
+CHEAP = {"Collapsed": Collapsed(10), "FITC": FITC(10), "Stochastic": Stochastic(steps=20, batch=32)}
+
+
+def check_contract(objective: str, dtype: torch.dtype, compiles: bool) -> None:
+    training = GPTraining(max_steps=10, restarts=0)
+    check_posterior(
+        lambda: SparseGP(inducing=20, objective=CHEAP[objective], training=training, features=64),
+        dtype=dtype,
+        exact_fit=objective != "Stochastic",
+        compiles=compiles,
+    )
+
+
+@pytest.mark.parametrize(("objective", "dtype"), [("Collapsed", F64), ("FITC", torch.float32), ("Stochastic", F64)])
+def test_it_keeps_the_contract(objective, dtype):
+    check_contract(objective, dtype, compiles=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", CHEAP)
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_it_keeps_the_whole_contract_in_both_precisions(objective, dtype):
+    check_contract(objective, dtype, compiles=True)
 
 
 # --- wrong use
