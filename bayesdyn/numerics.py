@@ -1,13 +1,19 @@
-"""Numbers done once for all: random ones without torch's global state, and the spread of data told from rounding."""
+"""Done once for all: random numbers without torch's global state, spread told from rounding, memory asked for before it is used."""
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bayesdyn.errors import ConfigurationError
+
 # The mean of a constant column is off by a few units in the last place, and so are its deviations from it.
 _ROUNDING = 64
+# Where Linux says what a container may use; the first is cgroup v2, the second v1.
+_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Spread(NamedTuple):
@@ -58,3 +64,43 @@ def spread(values: Float[Tensor, "N F"], size: Float[Tensor, "F"] | None = None,
     magnitude = exact.abs().amax(0) if size is None else size.double()
     share = max(least, _ROUNDING * torch.finfo(values.dtype).eps)
     return Spread(mean, std, std <= share * magnitude)
+
+
+def memory_size(device: torch.device | str = "cpu") -> int | None:
+    """Return the bytes of memory of a device, for a CPU the machine's or its container's, None where the system does not say.
+
+    >>> memory_size() is None or memory_size() > 2**20
+    True
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    found = []
+    try:
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return None
+    for name in _CONTAINER_LIMITS:
+        try:
+            found.append(int(Path(name).read_text(encoding="ascii")))
+        except (ValueError, OSError):
+            continue
+    return min(found)
+
+
+def check_memory(wanted: int, what: str, instead: str, device: torch.device | str = "cpu") -> None:
+    """Raise `ConfigurationError` if `wanted` bytes are more than the device has, before anything is allocated.
+
+    The message says what would take so much and what to do instead. What other programs use at the moment is not counted, so that
+    the answer is the same every time.
+
+    >>> check_memory(2**60, "a matrix of 2^57 numbers", "take fewer rows")
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.ConfigurationError: a matrix of 2^57 numbers would take 1152921504.6 GB of memory, ...; take fewer rows
+    """
+    there = memory_size(device)
+    if there is not None and wanted > there:
+        raise ConfigurationError(
+            f"{what} would take {wanted / 1e9:.1f} GB of memory, and there are {there / 1e9:.1f} GB; {instead}"
+        )

@@ -9,17 +9,18 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
-from bayesdyn.kernels import RBF, Kernel, KernelParameters, covariance, prior_variance
+from bayesdyn.kernels import RBF, GPyTorchKernel, Kernel, KernelParameters
 from bayesdyn.linalg import add_diagonal, extend_cholesky, jittered_cholesky, triangular_inverse
-from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared
-from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, explain_singular, scale_warnings
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters, default_start, train
-from bayesdyn.posteriors.pathwise import PathwiseFunction, draw_prior
+from bayesdyn.numerics import check_memory, fresh_generator
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.gp_diagnosis import check_hyperparameters, check_positive, check_target_scale, scale_warnings
+from bayesdyn.posteriors.gp_family import family_of
+from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
 
 _CHUNK_BYTES = 64 * 2**20
 _INVERSE_ROWS = 500
 _VARIANCE_FLOOR = 1e-12
+_TRAINING_MATRICES, _FACTOR_MATRICES = 5, 4
 
 
 class ExactGP(Posterior):
@@ -42,9 +43,6 @@ class ExactGP(Posterior):
 
     x: Tensor
     y: Tensor
-    lengthscale: Tensor
-    signal_var: Tensor
-    linear_var: Tensor
     noise_var: Tensor
     jitter: Tensor
     chol: Tensor
@@ -53,7 +51,7 @@ class ExactGP(Posterior):
 
     def __init__(
         self,
-        kernel: Kernel = RBF(),  # noqa: B008 (frozen)
+        kernel: Kernel | GPyTorchKernel = RBF(),  # noqa: B008 (frozen)
         *,
         features: int = 512,
         training: GPTraining = GPTraining(),  # noqa: B008 (frozen)
@@ -63,13 +61,12 @@ class ExactGP(Posterior):
         if features < 2 or features % 2:
             raise ConfigurationError(f"features wants an even number >= 2 (cosines and sines); got {features}")
         self.kernel, self.features, self.training_settings = kernel, features, training
-        for name, shape in {"x": (0, 0), "y": (0, 0), "lengthscale": (0, 0)}.items():
-            self.register_buffer(name, torch.empty(shape, dtype=dtype))
-        for name in ("signal_var", "linear_var", "noise_var", "jitter"):
-            self.register_buffer(name, torch.empty(0, dtype=dtype))
+        self._family = family_of(kernel)
+        for name, axes in {"x": 2, "y": 2, **self._family.axes, "noise_var": 1, "jitter": 1}.items():
+            self.register_buffer(name, torch.empty((0,) * axes, dtype=dtype))
         # Factors follow from the buffers above and are rebuilt on load.
-        for name, shape3 in {"chol": (0, 0, 0), "inverse_chol": (0, 0, 0), "alpha": (0, 0)}.items():
-            self.register_buffer(name, torch.empty(shape3, dtype=dtype), persistent=False)
+        for name, axes in {"chol": 3, "inverse_chol": 3, "alpha": 2}.items():
+            self.register_buffer(name, torch.empty((0,) * axes, dtype=dtype), persistent=False)
 
     @classmethod
     def from_hyperparameters(
@@ -100,9 +97,39 @@ class ExactGP(Posterior):
             raise ConfigurationError(f"linear_var belongs to kernels with a linear part, and {kernel} has linear={kernel.linear}")
         linear = torch.zeros_like(signal_var) if linear_var is None else linear_var
         values = Hyperparameters(KernelParameters(lengthscale, signal_var, linear), noise_var)
-        _check_hyperparameters(values, x.shape[1], y.shape[1], kernel.linear)
+        check_hyperparameters(values, x.shape[1], y.shape[1], kernel.linear)
         gp = cls(kernel, features=features, dtype=dtype)
-        gp._condition(x, y, values)
+        gp._check_memory(len(x), y, training=False)
+        gp._condition(x, y, tuple(values.kernel), noise_var)
+        return gp
+
+    @classmethod
+    def from_kernel(
+        cls,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        kernel: GPyTorchKernel,
+        noise_var: Float[Tensor, "E"],
+        *,
+        features: int = 512,
+        dtype: torch.dtype = torch.float64,
+    ) -> "ExactGP":
+        """Return the GP with a kernel of GPyTorch at exactly the values that its factory sets, conditioned on the N rows.
+
+        Raises `ShapeError` or `DataError` for unusable data, `ConfigurationError` for a noise variance that is not positive,
+        `NumericalError` if K + σ²I is singular.
+
+        >>> import gpytorch
+        >>> kernel = GPyTorchKernel(lambda inputs: gpytorch.kernels.ConstantKernel())
+        >>> gp = ExactGP.from_kernel(torch.zeros(1, 1), torch.ones(1, 1), kernel, torch.ones(1))
+        >>> gp.predict(torch.zeros(1, 1)).mean.shape
+        torch.Size([1, 1])
+        """
+        check_training_data(x, y, minimum=1)
+        check_positive("noise_var", noise_var, (y.shape[1],))
+        gp = cls(kernel, features=features, dtype=dtype)
+        gp._check_memory(len(x), y, training=False)
+        gp._condition(x, y, (kernel.initial(x.shape[1], y.shape[1]),), noise_var)
         return gp
 
     @property
@@ -112,8 +139,16 @@ class ExactGP(Posterior):
 
     @property
     def kernel_parameters(self) -> KernelParameters:
-        """Length-scales [E, D], signal and linear variances [E]."""
-        return KernelParameters(self.lengthscale, self.signal_var, self.linear_var)
+        """Length-scales [E, D], signal and linear variances [E]; raises `ConfigurationError` for a kernel of GPyTorch."""
+        if tuple(self._family.axes) != KernelParameters._fields:
+            raise ConfigurationError(
+                f"length-scales are kept for kernels of bayesdyn only; {self.kernel} keeps `raw`, see `kernels`"
+            )
+        return KernelParameters(*self._theta)
+
+    @property
+    def _theta(self) -> tuple[Tensor, ...]:
+        return tuple(self.get_buffer(name) for name in self._family.axes)
 
     def fit(
         self,
@@ -132,15 +167,16 @@ class ExactGP(Posterior):
         K + σ²I stays singular.
         """
         check_training_data(x, y)
+        check_target_scale(y, self.training_settings)
+        self._check_memory(len(x), y, training=True)
         began = time.perf_counter()
-        starts = self._starts(x, y, warm_start)
-        try:
-            result = train(self.kernel, x, y, starts, self.training_settings, progress)
-        except NumericalError as error:
-            raise explain_singular(error, x, starts[0]) from error
-        self._condition(x, y, result.values)
+        present = None
+        if warm_start and self.sizes[0] > 0:
+            self._check_sizes("a warm start", x, y)
+            present = (self._theta, self.noise_var)
+        result = self._family.train(x, y, present, self.training_settings, progress)
+        self._condition(x, y, result.theta, result.noise_var)
         rows = x.shape[0]
-        bounds = at_bounds(result.values, self.training_settings, self.kernel.linear)
         in_sample = self.y - self.alpha.mT * (self.noise_var + self.jitter)
         return FitReport(
             nll=float(result.nll.sum()) / rows,
@@ -150,30 +186,31 @@ class ExactGP(Posterior):
             r2_train=r_squared(self.y, in_sample),
             r2_held_out=r_squared(self.y, self.leave_one_out().mean),
             jitter=tuple(float(j) for j in self.jitter),
-            at_bound=tuple(str(b) for b in bounds),
-            warnings=result.warnings + scale_warnings(x, y) + bound_warnings(bounds),
+            at_bound=result.at_bound,
+            warnings=result.warnings + scale_warnings(x, y) + self._family.draw_warnings(self._theta, self.x, self.features),
             curves=result.curves,
         )
 
-    def _starts(self, x: Tensor, y: Tensor, warm_start: bool) -> list[Hyperparameters]:
-        if warm_start and self.sizes[0] > 0:
-            if self.sizes != (x.shape[1], y.shape[1]):
-                raise ShapeError(f"a warm start wants (D, E) = {self.sizes} as before; got {(x.shape[1], y.shape[1])}")
-            kernel = KernelParameters(*(t.double() for t in self.kernel_parameters))
-            return [Hyperparameters(kernel, self.noise_var.double())]
-        starts = [default_start(x, y.shape[1])]
-        for _ in range(self.training_settings.restarts):
-            last = starts[-1]
-            kernel = last.kernel._replace(lengthscale=3 * last.kernel.lengthscale)
-            starts.append(Hyperparameters(kernel, 0.1 * last.noise_var))
-        return starts
+    def _check_sizes(self, what: str, x: Tensor, y: Tensor) -> None:
+        if (x.shape[1], y.shape[1]) != self.sizes:
+            raise ShapeError(f"{what} wants (D, E) = {self.sizes} as before; got {(x.shape[1], y.shape[1])}")
 
-    def _condition(self, x: Tensor, y: Tensor, values: Hyperparameters) -> None:
+    def _check_memory(self, rows: int, y: Tensor, *, training: bool) -> None:
+        # Training holds that many N x N matrices at once, of one output in float64; then K, L and L⁻¹ of all outputs.
+        count = max(_TRAINING_MATRICES * training, _FACTOR_MATRICES * y.shape[1] * self.x.element_size() / 8)
+        check_memory(
+            int(8 * count * rows**2),
+            f"an exact Gaussian process on {rows} rows",
+            "SparseGP does with a few hundred inducing points; or thin the data out",
+            y.device,
+        )
+
+    def _condition(self, x: Tensor, y: Tensor, theta: tuple[Tensor, ...], noise_var: Tensor) -> None:
         # Fresh tensors throughout: draws made before share the old ones and must not change.
         device, dtype, before = x.device, self.x.dtype, dict(self._buffers)
-        self.x, self.y = x.detach().to(device, dtype, copy=True), y.detach().to(device, dtype, copy=True)
-        self.lengthscale, self.signal_var, self.linear_var = (t.detach().to(device, dtype, copy=True) for t in values.kernel)
-        self.noise_var = values.noise_var.detach().to(device, dtype, copy=True)
+        named = {"x": x, "y": y, "noise_var": noise_var, **dict(zip(self._family.axes, theta, strict=True))}
+        for name, tensor in named.items():
+            setattr(self, name, tensor.detach().to(device, dtype, copy=True))
         try:
             self._factorise(torch.zeros_like(self.noise_var))
         except NumericalError:
@@ -181,11 +218,11 @@ class ExactGP(Posterior):
             raise
 
     def _factorise(self, jitter: Tensor) -> None:
-        gram = covariance(self.kernel, self.kernel_parameters, self.x, self.x)
+        gram = self._family.covariance(self._theta, self.x, self.x)
         try:
             self.chol, more = jittered_cholesky(add_diagonal(gram, self.noise_var + jitter))
         except NumericalError as error:
-            raise explain_singular(error, self.x, Hyperparameters(self.kernel_parameters, self.noise_var)) from error
+            raise self._family.explain(error, self._theta, self.noise_var, self.x) from error
         self.jitter = jitter + more
         self.inverse_chol = triangular_inverse(self.chol)
         self._solve_targets()
@@ -201,11 +238,11 @@ class ExactGP(Posterior):
         """
         self.check_fitted()
         check_training_data(x, y, minimum=1)
-        if (x.shape[1], y.shape[1]) != self.sizes:
-            raise ShapeError(f"append wants (D, E) = {self.sizes}; got {(x.shape[1], y.shape[1])}")
+        self._check_sizes("append", x, y)
+        self._check_memory(len(self.x) + len(x), y, training=False)
         new_x, new_y = x.detach().to(self.x), y.detach().to(self.y)
-        cross = covariance(self.kernel, self.kernel_parameters, self.x, new_x)
-        corner = covariance(self.kernel, self.kernel_parameters, new_x, new_x)
+        cross = self._family.covariance(self._theta, self.x, new_x)
+        corner = self._family.covariance(self._theta, new_x, new_x)
         before = dict(self._buffers)
         self.x, self.y, old_chol = torch.cat([self.x, new_x]), torch.cat([self.y, new_y]), self.chol
         try:
@@ -235,15 +272,15 @@ class ExactGP(Posterior):
         return Predictive(mean, epistemic, self.noise_var.to(x.dtype).expand_as(mean))
 
     def _moments(self, x: Tensor) -> Gaussian:
-        cross = covariance(self.kernel, self.kernel_parameters, self.x, x)
+        cross = self._family.covariance(self._theta, self.x, x)
         mean = (self.alpha.unsqueeze(-2) @ cross).squeeze(-2)
         if self.x.shape[0] <= _INVERSE_ROWS:
             whitened = self.inverse_chol @ cross
         else:
             whitened = torch.linalg.solve_triangular(self.chol, cross, upper=False)
-        prior = prior_variance(self.kernel_parameters, x)
+        prior = self._family.prior_variance(self._theta, x)
         var = prior - whitened.square().sum(-2)
-        tolerance = 1e-8 if x.dtype == torch.float64 else 1e-2
+        tolerance = self._family.rounding if x.dtype == torch.float64 else 1e-2
         if bool((var < -tolerance * prior).any()):
             raise NumericalError(
                 f"a posterior variance is {(var / prior).min().item():.1e} of the prior variance; K + σ²I is nearly singular. "
@@ -260,7 +297,7 @@ class ExactGP(Posterior):
         var = self.inverse_chol.square().sum(-2).reciprocal().mT
         return Gaussian(self.y - self.alpha.mT * var, var)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> PathwiseFunction:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Draw n functions pathwise: f(x) = φ(x)ᵀw + k(x, X)(K + σ²I)⁻¹(y - Φw - ε) (Wilson et al. 2020, eq. 12).
 
         Random features are redrawn at each call and shared by the n draws. Without a generator, one is seeded from the system.
@@ -269,25 +306,15 @@ class ExactGP(Posterior):
         """
         self.check_sample(n)
         generator = generator or fresh_generator(self.x.device)
-        prior = draw_prior(self.kernel, self.kernel_parameters, n, self.features, generator)
+        prior = self._family.draw_prior(self._theta, self.x, n, self.features, generator)
         shape = (*self.alpha.shape, n)
         noise = torch.randn(shape, generator=generator, dtype=self.x.dtype, device=self.x.device)
         noise = noise * (self.noise_var + self.jitter).sqrt()[:, None, None]
         residual = self.y.mT.unsqueeze(-1) - prior(self.x) - noise
         update = self.inverse_chol.mT @ (self.inverse_chol @ residual)
-        return PathwiseFunction(self.kernel, self.kernel_parameters, prior, self.x, update, self.noise_var)
+        return self._family.function(self._theta, prior, self.x, update, self.noise_var)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self.sizes[0] > 0:
             self._factorise(self.jitter)
-
-
-def _check_hyperparameters(values: Hyperparameters, inputs: int, outputs: int, linear: bool) -> None:
-    wanted = {"lengthscale": (outputs, inputs), "signal_var": (outputs,), "linear_var": (outputs,), "noise_var": (outputs,)}
-    given = {**values.kernel._asdict(), "noise_var": values.noise_var}
-    for name, shape in wanted.items():
-        if tuple(given[name].shape) != shape:
-            raise ShapeError(f"{name} wants shape {list(shape)} for D = {inputs} and E = {outputs}; got {list(given[name].shape)}")
-        if not bool((given[name].isfinite() & (given[name] > 0)).all()) and (name != "linear_var" or linear):
-            raise ConfigurationError(f"{name} wants positive finite numbers; got {given[name].tolist()}")

@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.errors import NumericalError
+from bayesdyn.errors import ConfigurationError, DataError, NumericalError, ShapeError
 from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
 
 _LARGEST_DISTANCE_ROWS = 4000
+_HOPELESS = 100.0
 
 
 class AtBound(NamedTuple):
@@ -74,14 +76,47 @@ def scale_warnings(x: Tensor, y: Tensor) -> tuple[str, ...]:
     return tuple(found)
 
 
+def check_target_scale(y: Float[Tensor, "N E"], training: GPTraining) -> None:
+    """Raise `DataError` if an output is more than a hundred times larger than the prior can be, sure to be wrong by far.
+
+    Targets that are too small only drown in the smallest noise allowed: what is said of them is vague, not wrong.
+    """
+    largest = (training.signal_var[1] + training.noise_var[1]) ** 0.5
+    rms = y.detach().double().square().mean(0).sqrt()
+    if bool((rms > _HOPELESS * largest).any()):
+        raise DataError(
+            f"y has a root mean square of {float(rms.max()):.2g} in column {int(rms.argmax())}, far beyond the largest prior std, "
+            f"{largest:.2g}; ExactGP wants whitened targets, so whiten y first or wrap the posterior, Standardize(ExactGP())"
+        )
+
+
 def explain_singular(error: NumericalError, x: Tensor, values: Hyperparameters) -> NumericalError:
     """Return an error that adds the likely cause of a singular K + σ²I: duplicate rows, a long length-scale or little noise."""
-    sample = x[:_LARGEST_DISTANCE_ROWS]
-    scale = values.kernel.lengthscale.amin(0).to(x)
-    distance = torch.pdist(sample / scale)
-    closest = f"{float(distance.min()):.1e}" if distance.numel() else "none (one row)"
+    closest = closest_rows(x / values.kernel.lengthscale.amin(0).to(x))
     longest, noise = float(values.kernel.lengthscale.max()), float(values.noise_var.min())
     return NumericalError(
         f"{error}. Smallest distance between two rows, in length-scales: {closest}; longest length-scale {longest:.3g}; smallest "
         f"noise variance {noise:.1e}. Remove duplicate rows, raise the noise variance or shorten the length-scale"
     )
+
+
+def closest_rows(x: Float[Tensor, "N D"]) -> str:
+    """Return the smallest distance between two of the first rows, as text."""
+    distance = torch.pdist(x[:_LARGEST_DISTANCE_ROWS])
+    return f"{float(distance.min()):.1e}" if distance.numel() else "none (one row)"
+
+
+def check_hyperparameters(values: Hyperparameters, inputs: int, outputs: int, linear: bool) -> None:
+    """Raise `ShapeError` or `ConfigurationError` unless the values are positive and of the sizes that D and E want."""
+    wanted = {"lengthscale": (outputs, inputs), "signal_var": (outputs,), "linear_var": (outputs,), "noise_var": (outputs,)}
+    given = {**values.kernel._asdict(), "noise_var": values.noise_var}
+    for name, shape in wanted.items():
+        check_positive(name, given[name], shape, zero=name == "linear_var" and not linear)
+
+
+def check_positive(name: str, given: Tensor, shape: tuple[int, ...], *, zero: bool = False) -> None:
+    """Raise `ShapeError` for another shape, `ConfigurationError` unless all values are finite and positive (or `zero` allowed)."""
+    if tuple(given.shape) != shape:
+        raise ShapeError(f"{name} wants shape {list(shape)}, for the D and E of the data; got {list(given.shape)}")
+    if not zero and not bool((given.isfinite() & (given > 0)).all()):
+        raise ConfigurationError(f"{name} wants positive finite numbers; got {given.tolist()}")

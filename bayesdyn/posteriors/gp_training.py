@@ -15,9 +15,10 @@ from bayesdyn.errors import ConfigurationError
 from bayesdyn.kernels import Kernel, KernelParameters
 from bayesdyn.posteriors.base import Progress
 from bayesdyn.posteriors.gp_likelihood import negative_log_likelihood
-from bayesdyn.posteriors.optimisation import Optimum, minimise
+from bayesdyn.posteriors.optimisation import Objective, Optimum, minimise
 
 _CURB_POWER = 30
+NOISE_PRIOR = (-4.0, 1.0)  # σ² ~ LogNormal(-4, 1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class GPModel(nn.Module):
         for trend in trends:
             trend.register_constraint("raw_variance", _LogInterval(training.linear_var))
         self.correlation.register_prior("lengthscale_prior", _log_normal(2**0.5 + 0.5 * math.log(inputs), 3**0.5), "lengthscale")
-        self.likelihood.noise_covar.register_prior("noise_prior", _log_normal(-4.0, 1.0), "noise")
+        self.likelihood.noise_covar.register_prior("noise_prior", _log_normal(*NOISE_PRIOR), "noise")
 
     def read(self) -> Hyperparameters:
         """Return the present values, attached to the raw parameters."""
@@ -162,8 +163,13 @@ def curb(values: Hyperparameters, x_std: Float[Tensor, "D"], training: GPTrainin
     The signal-to-noise limit r keeps float64 moment matching accurate (Deisenroth & Rasmussen 2011, PILCO; pilco-matlab `hypCurb`).
     """
     lengthscale = (values.kernel.lengthscale.log() - x_std.log()) / math.log(training.lengthscale_ratio)
-    ratio = 0.5 * (values.kernel.signal_var.log() - values.noise_var.log()) / math.log(training.signal_to_noise)
-    return lengthscale.pow(_CURB_POWER).sum(-1) + ratio.pow(_CURB_POWER)
+    return lengthscale.pow(_CURB_POWER).sum(-1) + ratio_curb(values.kernel.signal_var, values.noise_var, training)
+
+
+def ratio_curb(signal_var: Float[Tensor, "*E"], noise_var: Float[Tensor, "*E"], training: GPTraining) -> Float[Tensor, "*E"]:
+    """Return the curb's second part, ((log √s - log σ)/log r)³⁰."""
+    ratio = 0.5 * (signal_var.log() - noise_var.log()) / math.log(training.signal_to_noise)
+    return ratio.pow(_CURB_POWER)
 
 
 class TrainingResult(NamedTuple):
@@ -200,30 +206,61 @@ def train(
 
     Raises `NumericalError` if the objective cannot be evaluated at any start of an output.
     """
-    outputs, searches = y.shape[1], y.shape[1] * len(starts)
     found: list[tuple[Hyperparameters, Tensor, Tensor]] = []
     curves: dict[str, tuple[float, ...]] = {}
-    warnings: list[str] = []
-    for output in range(outputs):
+    warnings: tuple[str, ...] = ()
+    for output in range(y.shape[1]):
         problem = _Problem(kernel, x, y[:, output], training)
-        best: Optimum | None = None
-        for index, start in enumerate(starts):
-            search = output * len(starts) + index
-
-            def report(step: int, loss: float, search: int = search) -> None:
-                if progress is not None:
-                    progress(search * training.max_steps + step, searches * training.max_steps, {"loss": loss})
-
-            optimum = minimise(problem, problem.point(_select(start, output)), problem.bounds, training.max_steps, report)
-            curves[f"loss of output {output}, start {index}"] = optimum.curve
-            warnings += [f"output {output}: {text}" for text in optimum.warnings]
-            best = optimum if best is None or optimum.value < best.value else best
-        if best is not None:
-            found.append(problem.at(best.point))
+        points = [problem.point(_select(start, output)) for start in starts]
+        best = search(problem, problem.bounds, points, output, y.shape[1], training.max_steps, progress)
+        curves |= best.curves
+        warnings += best.warnings
+        found.append(problem.at(best.point))
     values, nll, penalty = zip(*found, strict=True)
     stacked = KernelParameters(*(torch.cat(parts) for parts in zip(*(v.kernel for v in values), strict=True)))
     merged = Hyperparameters(stacked, torch.cat([v.noise_var for v in values]))
-    return TrainingResult(merged, torch.cat(nll), torch.cat(penalty), sum(map(len, curves.values())), curves, tuple(warnings))
+    return TrainingResult(merged, torch.cat(nll), torch.cat(penalty), sum(map(len, curves.values())), curves, warnings)
+
+
+class Found(NamedTuple):
+    """The best point of one output's searches, the losses of each search, and warnings."""
+
+    point: np.ndarray
+    curves: dict[str, tuple[float, ...]]
+    warnings: tuple[str, ...]
+
+
+def search(
+    objective: Objective,
+    bounds: list[tuple[float, float]],
+    starts: list[np.ndarray],
+    output: int,
+    outputs: int,
+    max_steps: int,
+    progress: Progress | None = None,
+) -> Found:
+    """Minimise the objective of one output from each start; the point of lowest value wins, the first of equals.
+
+    Raises `NumericalError` if the objective cannot be evaluated at a start.
+    """
+    found: list[Optimum] = []
+    for index, start in enumerate(starts):
+
+        def report(step: int, loss: float, done: int = (output * len(starts) + index) * max_steps) -> None:
+            if progress is not None:
+                progress(done + step, outputs * len(starts) * max_steps, {"loss": loss})
+
+        found.append(minimise(objective, start, bounds, max_steps, report))
+    best = min(found, key=lambda optimum: optimum.value)
+    curves = {f"loss of output {output}, start {index}": optimum.curve for index, optimum in enumerate(found)}
+    return Found(best.point, curves, tuple(f"output {output}: {text}" for optimum in found for text in optimum.warnings))
+
+
+def canonical_order(x: Float[Tensor, "N D"], y: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N 1"]]:
+    """Return the rows in float64, sorted by their values, so that no result depends on the order in which they came."""
+    columns = torch.cat([x, y.unsqueeze(-1)], 1).detach().double()
+    order = torch.as_tensor(np.lexsort(columns.cpu().numpy().T), device=x.device)
+    return columns[order, :-1], columns[order, -1:]
 
 
 def _select(values: Hyperparameters, output: int) -> Hyperparameters:
@@ -235,9 +272,7 @@ class _Problem:
     """The objective of one output as a function of the vector of raw parameters."""
 
     def __init__(self, kernel: Kernel, x: Tensor, y: Tensor, training: GPTraining) -> None:
-        columns = torch.cat([x, y.unsqueeze(-1)], 1).detach().double()
-        order = torch.as_tensor(np.lexsort(columns.cpu().numpy().T), device=x.device)
-        self.x, self.y = columns[order, :-1], columns[order, -1:]
+        self.x, self.y = canonical_order(x, y)
         self.training = training
         self.model = GPModel(kernel, x.shape[1], 1, training).to(x.device)
         self.bounds = self.model.raw_bounds()

@@ -433,7 +433,7 @@ def test_constant_inputs_duplicate_rows_and_constant_targets_fit():
     torch.testing.assert_close(prediction.mean[:, 1], torch.zeros(40, dtype=F64))
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e6])
+@pytest.mark.parametrize("scale", [1e-6, 30.0])
 def test_targets_that_are_not_whitened_are_named(scale):
     x, y = data(20)
     report = ExactGP().fit(x, scale * y)
