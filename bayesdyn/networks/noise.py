@@ -53,6 +53,10 @@ class Noise(ABC):
         """Return the parameters under which every row has these variances: unchanged where the variance depends on the row."""
         return parameters
 
+    def start_at(self, var: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
+        """Return the parameters that training starts from where these variances are known to be about right."""
+        return self.with_variance(self.start(*var.shape).to(var), var)
+
 
 @dataclass(frozen=True)
 class Heteroscedastic(Noise):
@@ -83,6 +87,11 @@ class Heteroscedastic(Noise):
     def start(self, members: int, outputs: int) -> Float[Tensor, "K rows E"]:
         """The bounds `low` and `high` and a centre of -2 for each output."""
         return torch.tensor([[self.low], [self.high], [_START / _PACE]]).expand(members, 3, outputs).clone()
+
+    def start_at(self, var: Float[Tensor, "K E"]) -> Float[Tensor, "K rows E"]:
+        """The bounds `low` and `high` and the log variances as the centre."""
+        bounds = self.start(*var.shape).to(var)[:, :2]
+        return torch.cat([bounds, var.log().unsqueeze(1) / _PACE], 1)
 
     def split(
         self, raw: Float[Tensor, "L R columns"], parameters: Float[Tensor, "K rows E"]
