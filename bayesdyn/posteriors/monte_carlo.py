@@ -10,6 +10,8 @@ from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.posteriors.base import Progress
+from bayesdyn.posteriors.chain_adaptation import DenseMetric
+from bayesdyn.posteriors.density_mode import find_mode, inverse_curvature_factor
 from bayesdyn.posteriors.no_u_turn import NoUTurn
 
 _FEWEST = 4  # draws per chain that split diagnostics can be computed from
@@ -52,7 +54,8 @@ def run_nuts(
     and observations want one density per chain, `Normal(mean, std).to_event(2)` for a mean [C, N, E]. It computes in the dtype of
     its own distributions.
     Each chain starts at the best of 16 draws from the prior, or at `initial[site]`, [chains, *event] in the site's own space. Step
-    size and mass matrix (diagonal, or dense with `full_mass`) adapt during the `warmup` transitions.
+    size and mass matrix adapt during the `warmup` transitions: a diagonal one from the identity, or with `full_mass`, for a few
+    parameters, a dense one from the curvature at the mode that the first start leads to.
     Random numbers come from `generator`; the global random state and Pyro's settings stay as they were, and the parameter store is
     not used. `progress` counts transitions. Ctrl-C leaves at once and changes nothing.
 
@@ -81,8 +84,9 @@ def run_nuts(
     density = PyroDensity(model, generator)
     start = density.starts(chains, generator) if initial is None else density.flat(initial)
     sampler = NoUTurn(density, target_accept=target_accept, full_mass=full_mass, max_tree_depth=max_tree_depth)
-    chains_found = sampler.run(start, warmup, draws, generator, progress)
-    return Samples(density.constrained(chains_found.z), chains_found.divergences, chains_found.acceptance, chains_found.step_size)
+    metric = DenseMetric(inverse_curvature_factor(density, find_mode(density, start[0]))) if full_mass else None
+    found = sampler.run(start, warmup, draws, generator, progress, metric)
+    return Samples(density.constrained(found.z), found.divergences, found.acceptance, found.step_size)
 
 
 def split_r_hat(values: Float[Tensor, "chains draws *event"]) -> Float[Tensor, "*event"]:

@@ -81,10 +81,14 @@ class NoUTurn:
         draws: int,
         generator: torch.Generator,
         progress: Progress | None = None,
+        metric: Metric | None = None,
     ) -> Chains:
-        """Take `warmup` transitions that adapt step sizes and metric, then `draws` that are kept."""
+        """Take `warmup` transitions that adapt step sizes and metric, then `draws` that are kept.
+
+        `metric` is where the metric starts from; None is the identity, which is slow where scales differ much.
+        """
         ones = torch.ones_like(start[0])
-        metric: Metric = DenseMetric(ones.diag()) if self.full_mass else DiagonalMetric(ones)
+        metric = metric or (DenseMetric(ones.diag()) if self.full_mass else DiagonalMetric(ones))
         point = self._at(metric, metric.whiten(start), start.new_zeros(start.shape))
         step = StepSize(self._first_step(metric, point, generator), self.target_accept)
         windows = metric_windows(warmup)
@@ -113,6 +117,17 @@ class NoUTurn:
                 figures = {"acceptance": float(accepted.mean()), "divergences": float(divergences.sum())}
                 progress(done, warmup + draws, figures)
         return Chains(torch.stack(kept, 1), divergences, acceptance, step.current)
+
+    @torch.no_grad()
+    def transitions(
+        self, start: Float[Tensor, "C P"], step_size: float, count: int, generator: torch.Generator
+    ) -> Float[Tensor, "C P"]:
+        """Return where `count` transitions of a fixed step size lead, without any adaptation: they leave the target invariant."""
+        metric, step = DiagonalMetric(torch.ones_like(start[0])), torch.full_like(start[:, 0], step_size)
+        point = self._at(metric, start, torch.zeros_like(start))
+        for _ in range(count):
+            point, _, _ = self._transition(metric, point, step, generator)
+        return point.u
 
     def _at(self, metric: Metric, u: Tensor, momentum: Tensor) -> Point:
         with torch.enable_grad():
@@ -219,8 +234,8 @@ def _turned(one: Tensor, other: Tensor, total: Tensor) -> Bool[Tensor, " C"]:
 
 def _choose(first: Tensor, a: Point, b: Point) -> Point:
     wide = first.unsqueeze(1)
-    matrices = (torch.where(wide, x, y) for x, y in zip(a[:3], b[:3], strict=True))
-    return Point(*matrices, torch.where(first, a.log_density, b.log_density))
+    u, momentum, gradient = (torch.where(wide, x, y) for x, y in zip(a[:3], b[:3], strict=True))
+    return Point(u, momentum, gradient, torch.where(first, a.log_density, b.log_density))
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
