@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bayesdyn.kernels import Kernel, KernelParameters, covariance, prior_variance
+from bayesdyn.kernels import Kernel, KernelParameters, covariance
 from bayesdyn.linalg import add_diagonal
 from bayesdyn.posteriors.base import Progress
 from bayesdyn.posteriors.gp_training import GPModel, GPTraining, Hyperparameters, curb
 from bayesdyn.posteriors.optimisation import Optimum, minimise
 from bayesdyn.posteriors.sparse_evaluator import RIDGE
 
-# Maps K_zz, K_zn, the diagonal of K, y [N] and σ² to a loss in nats.
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+# Maps a kernel, x [N, D], y [N], Z [M, D], K_zz, σ² and the kernel's parameters to a loss in nats.
+Loss = Callable[[Kernel, Tensor, Tensor, Tensor, Tensor, Tensor, KernelParameters], Tensor]
 
 _STILL_FALLING = 1e-3
 
@@ -72,7 +72,7 @@ def point_bounds(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "D"], Float[Ten
 def train_points(problem: SparseProblem, loss: Loss, max_steps: int, progress: Progress | None) -> SparseResult:
     """Minimise (loss - log p(ℓ) - log p(σ²) + curb)/N over θ and Z by L-BFGS-B, output by output.
 
-    Memory is a handful of M x N matrices. A warning says if the loss was still falling by more than 1e-3 nats per row over the last
+    A warning says if the loss was still falling by more than 1e-3 nats per row over the last
     tenth of the evaluations.
 
     Raises `NumericalError` if the objective cannot be evaluated at the start of an output.
@@ -135,9 +135,7 @@ class _Objective:
         values, kernel = self.model.read(), self.model.kernel
         ridge = RIDGE * (values.kernel.signal_var + values.kernel.linear_var * self.power)
         gram = add_diagonal(covariance(kernel, values.kernel, self.points, self.points), ridge)
-        cross = covariance(kernel, values.kernel, self.points, self.x)
-        prior = prior_variance(values.kernel, self.x)
-        nll = self.loss(gram[0], cross[0], prior[0], self.y, values.noise_var[0]).reshape(1)
+        nll = self.loss(kernel, self.x, self.y, self.points[0], gram[0], values.noise_var[0], values.kernel).reshape(1)
         return values, nll, self.model.negative_log_prior() + curb(values, self.x_std, self.training)
 
     def at(self, point: np.ndarray) -> tuple[Hyperparameters, Tensor, Tensor, Tensor]:
