@@ -21,8 +21,8 @@ _LOWEST, _HIGHEST = -20.0, 1e4
 class GPyTorchKernel:
     """A kernel of GPyTorch for each output: `factory(D)` returns a new one for D inputs and one output, without a batch shape.
 
-    The values that the factory sets are where a fit starts. They decide what is found where there are many optima: a period wants to
-    be right to a few percent when the data span several. Priors of the kernel enter the objective, its constraints hold, and
+    The values that the factory sets are where a fit starts. They decide what is found where there are many optima: a period wants
+    to be right to a few percent when the data span several. Priors of the kernel enter the objective, its constraints hold, and
     parameters with `requires_grad=False` stay as they are. Fitted kernels are kept as raw parameters, one row per output.
 
     Raises `ConfigurationError` when the factory returns something else or a kernel with a batch shape.

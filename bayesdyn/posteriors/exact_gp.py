@@ -20,7 +20,8 @@ from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
 _CHUNK_BYTES = 64 * 2**20
 _INVERSE_ROWS = 500
 _VARIANCE_FLOOR = 1e-12
-_TRAINING_MATRICES, _FACTOR_MATRICES = 5, 4
+# K, L, L⁻¹ and what comes up between them, N x N each: the measured peak over 3,000 rows.
+_FACTOR_MATRICES = 5
 
 
 class ExactGP(Posterior):
@@ -33,7 +34,14 @@ class ExactGP(Posterior):
     `sample` draws pathwise, with `features` random Fourier features for the prior (a path's standard deviation is then off by about
     1.13/√features, relatively). Memory is O(E N²), time O(E N³); computations are in `dtype`, training always in float64.
 
-    Raises `ConfigurationError` for fewer than 2 or an odd number of features.
+    `kernel` is one of ours, or `GPyTorchKernel(factory)` for any that GPyTorch can state: predictions are exact and draws have the
+    features registered for its parts. A kernel with unknown parts gets Nyström features, and the report says what they lack.
+
+    Asked at float32 x, draws compute in `dtype` and lose only what rounding x costs. Cast with `.to(dtype=torch.float32)` they are
+    twice as fast and round k(x, X)v: at 1,000 rows and noise stds of 0.1, 0.01 and 0.001 times the signal's, by a root mean square
+    of 0.03 %, 0.5 % and 15 % of the epistemic std. So plan in float32 unless the noise sits at its bound.
+
+    Raises `ConfigurationError` for fewer than 2 or an odd number of features, and in `fit` for more rows than memory can take.
 
     >>> x = torch.linspace(-1, 1, 20, dtype=torch.float64).unsqueeze(-1)
     >>> gp = ExactGP()
@@ -99,7 +107,7 @@ class ExactGP(Posterior):
         values = Hyperparameters(KernelParameters(lengthscale, signal_var, linear), noise_var)
         check_hyperparameters(values, x.shape[1], y.shape[1], kernel.linear)
         gp = cls(kernel, features=features, dtype=dtype)
-        gp._check_memory(len(x), y, training=False)
+        gp._check_memory(len(x), x, y, training=False)
         gp._condition(x, y, tuple(values.kernel), noise_var)
         return gp
 
@@ -128,7 +136,7 @@ class ExactGP(Posterior):
         check_training_data(x, y, minimum=1)
         check_positive("noise_var", noise_var, (y.shape[1],))
         gp = cls(kernel, features=features, dtype=dtype)
-        gp._check_memory(len(x), y, training=False)
+        gp._check_memory(len(x), x, y, training=False)
         gp._condition(x, y, (kernel.initial(x.shape[1], y.shape[1]),), noise_var)
         return gp
 
@@ -168,7 +176,7 @@ class ExactGP(Posterior):
         """
         check_training_data(x, y)
         check_target_scale(y, self.training_settings)
-        self._check_memory(len(x), y, training=True)
+        self._check_memory(len(x), x, y, training=True)
         began = time.perf_counter()
         present = None
         if warm_start and self.sizes[0] > 0:
@@ -195,15 +203,12 @@ class ExactGP(Posterior):
         if (x.shape[1], y.shape[1]) != self.sizes:
             raise ShapeError(f"{what} wants (D, E) = {self.sizes} as before; got {(x.shape[1], y.shape[1])}")
 
-    def _check_memory(self, rows: int, y: Tensor, *, training: bool) -> None:
-        # Training holds that many N x N matrices at once, of one output in float64; then K, L and L⁻¹ of all outputs.
-        count = max(_TRAINING_MATRICES * training, _FACTOR_MATRICES * y.shape[1] * self.x.element_size() / 8)
-        check_memory(
-            int(8 * count * rows**2),
-            f"an exact Gaussian process on {rows} rows",
-            "SparseGP does with a few hundred inducing points; or thin the data out",
-            y.device,
-        )
+    def _check_memory(self, rows: int, x: Tensor, y: Tensor, *, training: bool) -> None:
+        # Training works on one output at a time, in float64; conditioning on all of them, in the GP's own dtype.
+        factors = _FACTOR_MATRICES * y.shape[1] * self.x.element_size()
+        each = max(factors, 8 * self._family.training_matrices(x.shape[1]) if training else 0)
+        instead = "SparseGP does with a few hundred inducing points; or thin the data out"
+        check_memory(each * rows**2, f"an exact Gaussian process on {rows} rows", instead, x.device)
 
     def _condition(self, x: Tensor, y: Tensor, theta: tuple[Tensor, ...], noise_var: Tensor) -> None:
         # Fresh tensors throughout: draws made before share the old ones and must not change.
@@ -239,7 +244,7 @@ class ExactGP(Posterior):
         self.check_fitted()
         check_training_data(x, y, minimum=1)
         self._check_sizes("append", x, y)
-        self._check_memory(len(self.x) + len(x), y, training=False)
+        self._check_memory(len(self.x) + len(x), x, y, training=False)
         new_x, new_y = x.detach().to(self.x), y.detach().to(self.y)
         cross = self._family.covariance(self._theta, self.x, new_x)
         corner = self._family.covariance(self._theta, new_x, new_x)

@@ -93,3 +93,17 @@ class FeaturePathFunction(Function):
         moved._points, moved._noise_var = (t.to(dtype=dtype, device=device) for t in (self._points, self._noise_var))
         moved._weights = [weights.to(dtype=dtype, device=device) for weights in self._weights]
         return moved
+
+
+def reference_points(x: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:
+    """Return up to `count` training inputs, evenly chosen, and `count` points spread normally about them with twice their std."""
+    rows = torch.linspace(0, len(x) - 1, min(count, len(x)), dtype=torch.float64, device=x.device).round().long()
+    return torch.cat([x[rows], spread_points(x, count)])
+
+
+def spread_points(x: Float[Tensor, "N D"], count: int, skip: int = 0) -> Float[Tensor, "M D"]:
+    """Return points of a Sobol sequence, the same at every call, put through the normal quantiles with twice the data's std."""
+    engine = torch.quasirandom.SobolEngine(x.shape[-1], scramble=False)
+    # The sequence begins with 0, whose quantile is infinite.
+    uniform = engine.fast_forward(1 + skip).draw(count, dtype=torch.float64).to(x)
+    return x.mean(0) + 2 * x.std(0, correction=0) * torch.special.ndtri(uniform)

@@ -16,7 +16,7 @@ from bayesdyn.kernels import prior_variance as stationary_variance
 from bayesdyn.kernels.gpytorch_kernel import stacked, stacked_diagonal
 from bayesdyn.kernels.prior_features import Features
 from bayesdyn.posteriors.base import Function, Progress
-from bayesdyn.posteriors.feature_path import FeatureDraws, FeaturePathFunction
+from bayesdyn.posteriors.feature_path import FeatureDraws, FeaturePathFunction, reference_points, spread_points
 from bayesdyn.posteriors.gp_autograd import RawValues, first_starts, train_kernel
 from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, closest_rows, explain_singular
 from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters, default_start, train
@@ -55,6 +55,10 @@ class Family(ABC):
 
     axes: ClassVar[dict[str, int]]
     rounding: ClassVar[float]
+
+    @abstractmethod
+    def training_matrices(self, inputs: int) -> int:
+        """Return how many N x N matrices of float64 training holds at its peak, one output at a time (measured)."""
 
     @abstractmethod
     def covariance(self, theta: Theta, x1: Float[Tensor, "N D"], x2: Float[Tensor, "M D"]) -> Float[Tensor, "E N M"]:
@@ -106,6 +110,10 @@ class StationaryFamily(Family):
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+
+    def training_matrices(self, inputs: int) -> int:
+        """Return 7: the kernel, its slope, K, L, W and their temporaries."""
+        return 7
 
     def covariance(self, theta: Theta, x1: Float[Tensor, "N D"], x2: Float[Tensor, "M D"]) -> Float[Tensor, "E N M"]:
         """Return k(x1, x2) of every output."""
@@ -191,6 +199,11 @@ class GPyTorchFamily(Family):
             self._restored = (raw, self.kernel.restore(raw, inputs))
         return self._restored[1]
 
+    def training_matrices(self, inputs: int) -> int:
+        """Return 10 per elementary kernel: autograd keeps what each operation made."""
+        parts = [part for part in self.kernel.build(inputs).modules() if isinstance(part, gpytorch.kernels.Kernel)]
+        return 10 * sum(not any(True for _ in part.sub_kernels()) for part in parts)
+
     def covariance(self, theta: Theta, x1: Float[Tensor, "N D"], x2: Float[Tensor, "M D"]) -> Float[Tensor, "E N M"]:
         """Return k(x1, x2) of every output."""
         return stacked(self.kernels(theta, x1.shape[-1]), x1, x2)
@@ -259,20 +272,6 @@ class GPyTorchFamily(Family):
                     "the prior variance on average over the region of the data, and more beyond it; predictions are exact"
                 )
         return tuple(found)
-
-
-def reference_points(x: Float[Tensor, "N D"], count: int) -> Float[Tensor, "M D"]:
-    """Return up to `count` training inputs, evenly chosen, and `count` points spread normally about them with twice their std."""
-    rows = torch.linspace(0, len(x) - 1, min(count, len(x)), dtype=torch.float64, device=x.device).round().long()
-    return torch.cat([x[rows], spread_points(x, count)])
-
-
-def spread_points(x: Float[Tensor, "N D"], count: int, skip: int = 0) -> Float[Tensor, "M D"]:
-    """Return points of a Sobol sequence, the same at every call, put through the normal quantiles with twice the data's std."""
-    engine = torch.quasirandom.SobolEngine(x.shape[-1], scramble=False)
-    # The sequence begins with 0, whose quantile is infinite.
-    uniform = engine.fast_forward(1 + skip).draw(count, dtype=torch.float64).to(x)
-    return x.mean(0) + 2 * x.std(0, correction=0) * torch.special.ndtri(uniform)
 
 
 @singledispatch

@@ -78,7 +78,7 @@ def features(terms: list[Term], x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_features_have_the_covariance_of_their_kernel(name):
-    kernel, x, sets = GPyTorchKernel(KERNELS[name]).build(2), points(), 300
+    kernel, x, sets = GPyTorchKernel(KERNELS[name]).build(2), points(), 150
     random = generator()
     drawn = [features(draw_terms(kernel, 2, 32, random, x), x) for _ in range(sets)]
     estimate = torch.stack([phi @ phi.mT for phi in drawn])
