@@ -24,16 +24,16 @@ _WORST_R_HAT, _FEWEST_EFFECTIVE = 1.05, 100
 
 
 @dataclass(frozen=True)
-class Sampling:
+class NUTSSampling:
     """How long the chains are: transitions of warm-up and after, how many draws are stored, and what is refused as too large.
 
-    `warm_warmup` transitions adapt a warm start. A trajectory takes at most 2^`max_tree_depth` - 1 gradients, and in networks most
-    would take ten times more before they turn back, for few more effective draws: fifty weights on sixty rows, 1.5 per hundred
-    gradients at a depth of 6, 0.5 at 8. So a fit costs (warmup + draws) · 2^max_tree_depth gradients, each of all chains at once.
+    `warm_warmup` transitions adapt a warm start. A trajectory takes at most 2^`max_tree_depth` - 1 gradients; those of networks
+    would often take far more before they turn back, and are stopped early because more short ones say more. A fit costs about
+    (warmup + draws) · 2^max_tree_depth gradients, each of all chains at once.
 
     Raises `ConfigurationError` for counts without a meaning.
 
-    >>> Sampling().stored
+    >>> NUTSSampling().stored
     200
     """
 
@@ -72,7 +72,7 @@ class NUTS(NetworkPosterior):
     Sources: Neal 1996 (Bayesian Learning for Neural Networks); Hoffman, Gelman 2014 (the No-U-Turn sampler).
 
     >>> x = torch.linspace(-1, 1, 20).unsqueeze(1)
-    >>> posterior = NUTS(hidden=(3,), sampling=Sampling(chains=2, warmup=10, draws=10, stored=20, max_tree_depth=3))
+    >>> posterior = NUTS(hidden=(3,), sampling=NUTSSampling(chains=2, warmup=10, draws=10, stored=20, max_tree_depth=3))
     >>> report = posterior.fit(x, x.square(), generator=torch.Generator().manual_seed(0))
     >>> posterior.predict(x).components, posterior.sample(7)(x.unsqueeze(0)).mean.shape
     (20, torch.Size([7, 20, 1]))
@@ -84,7 +84,7 @@ class NUTS(NetworkPosterior):
         self,
         hidden: tuple[int, ...] = (50,),
         activation: str = "tanh",
-        sampling: Sampling = Sampling(),
+        sampling: NUTSSampling = NUTSSampling(),
     ) -> None:
         super().__init__(hidden, activation, Homoscedastic())
         self.sampling = sampling
@@ -128,12 +128,12 @@ class NUTS(NetworkPosterior):
         if network.size > sampling.most_parameters:
             raise ConfigurationError(
                 f"NUTS is for networks of at most {sampling.most_parameters} weights and biases; layers of {network.widths} have "
-                f"{network.size}: take fewer units, another posterior, or raise Sampling(most_parameters=...)"
+                f"{network.size}: take fewer units, another posterior, or raise NUTSSampling(most_parameters=...)"
             )
         if rows > sampling.most_rows:
             raise DataError(
                 f"NUTS is for at most {sampling.most_rows} rows, each of which every gradient reads; got {rows}: take a part of "
-                "them, another posterior, or raise Sampling(most_rows=...)"
+                "them, another posterior, or raise NUTSSampling(most_rows=...)"
             )
 
     def _ends(self, density: NetworkDensity) -> Float[Tensor, "C P_and_E"]:
@@ -173,9 +173,8 @@ def _report(density: NetworkDensity, chains: Chains, stored: Parameters, steps: 
     if not bool((effective >= _FEWEST_EFFECTIVE).all()):
         warnings.append(f"the effective sample size falls to {float(effective.min()):.3g} (wanted: 100); run longer chains")
     if divergences:
-        warnings.append(
-            f"{divergences} of {chains.z.shape[0] * chains.z.shape[1]} trajectories diverged: parts of the posterior were not reached; raise target_accept"
-        )
+        whole = chains.z.shape[0] * chains.z.shape[1]
+        warnings.append(f"{divergences} of {whole} trajectories diverged, parts of the posterior are missing; raise target_accept")
     figures = {"r_hat": r_hat, "effective_size": effective, "divergences": chains.divergences, "acceptance": chains.acceptance}
     return FitReport(
         nll=float(nll),
