@@ -40,8 +40,8 @@ class SparseGP(Posterior):
     `objective` says how hyper-parameters and Z are trained: `Automatic()` takes the `Collapsed` bound up to 20,000 rows and
     `Stochastic` training beyond, `FITC()` is PILCO's choice. Given θ and Z, q(v) is always the optimum in closed form. Training
     starts from an exact GP on `warm_up` rows and a greedy choice of min(`inducing`, distinct rows) points. `sample` draws pathwise
-    with `features` random Fourier features. Memory is O(E M² + N M), time per evaluation O(N M²) per output. Predictions are
-    computed in `dtype`, all else in float64.
+    with `features` random Fourier features. Beside the data, memory is O(E M²); an evaluation takes O(N M²) time per output.
+    Predictions are computed in `dtype`, all else in float64.
 
     Raises `ConfigurationError` for fewer than 1 inducing point, 2 rows of warm-up, or 2 or an odd number of features.
 
