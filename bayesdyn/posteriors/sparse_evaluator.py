@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import NumericalError
+from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.kernels import Kernel, KernelParameters, covariance, prior_variance
 from bayesdyn.linalg import add_diagonal, jittered_cholesky, triangular_inverse
+from bayesdyn.posteriors.gp_training import Hyperparameters
 
 # A fraction of the mean prior variance, added to K_zz: u is then f(Z) seen with this much noise, so every formula stays exact, and
 # the factors keep K_zz's small eigenvalues apart from rounding.
@@ -156,3 +157,20 @@ def sparse_moments(
             "Raise the ridge or take fewer inducing points"
         )
     return Gaussian(mean.mT, torch.maximum(var, _VARIANCE_FLOOR * prior).mT)
+
+
+def check_parameters(values: Hyperparameters, ridge: Tensor | None, inputs: int, outputs: int, linear: bool) -> None:
+    """Raise `ShapeError` or `ConfigurationError` unless all are positive, ℓ is [E, D] and the rest [E]."""
+    given = {**values.kernel._asdict(), "noise_var": values.noise_var, "ridge": values.noise_var if ridge is None else ridge}
+    for name, value in given.items():
+        wanted = (outputs, inputs) if name == "lengthscale" else (outputs,)
+        if tuple(value.shape) != wanted:
+            raise ShapeError(f"{name} wants shape {list(wanted)} for D = {inputs} and E = {outputs}; got {list(value.shape)}")
+        if not bool((value.isfinite() & (value > 0)).all()) and (name != "linear_var" or linear):
+            raise ConfigurationError(f"{name} wants positive finite numbers; got {value.tolist()}")
+
+
+def check_points(points: Tensor, inputs: int, outputs: int) -> None:
+    """Raise `ShapeError` unless the inducing points are [M, D] or [E, M, D] with M >= 1."""
+    if points.dim() not in (2, 3) or points.shape[-1] != inputs or points.shape[:-2] not in ((), (outputs,)) or points.numel() == 0:
+        raise ShapeError(f"inducing_points want shape [M, {inputs}] or [{outputs}, M, {inputs}]; got {list(points.shape)}")

@@ -18,6 +18,8 @@ from bayesdyn.posteriors.pathwise import PathwiseFunction, draw_prior
 from bayesdyn.posteriors.sparse_evaluator import (
     InducingPrior,
     SparseFactors,
+    check_parameters,
+    check_points,
     gather,
     inducing_prior,
     negative_bound,
@@ -126,8 +128,8 @@ class SparseGP(Posterior):
             raise ConfigurationError(f"linear_var belongs to kernels with a linear part, and {kernel} has linear={kernel.linear}")
         linear = torch.zeros_like(signal_var) if linear_var is None else linear_var
         values = Hyperparameters(KernelParameters(lengthscale, signal_var, linear), noise_var)
-        _check_parameters(values, ridge, x.shape[1], y.shape[1], kernel.linear)
-        _check_points(inducing_points, x.shape[1], y.shape[1])
+        check_parameters(values, ridge, x.shape[1], y.shape[1], kernel.linear)
+        check_points(inducing_points, x.shape[1], y.shape[1])
         gp = cls(kernel, inducing=inducing_points.shape[-2], objective=objective, features=features, dtype=dtype)
         gp._condition(x, y, values, inducing_points.expand(y.shape[1], -1, -1), ridge)
         return gp
@@ -287,21 +289,6 @@ class SparseGP(Posterior):
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self.sizes[0] > 0:
             self._factorise(self._prior())
-
-
-def _check_parameters(values: Hyperparameters, ridge: Tensor | None, inputs: int, outputs: int, linear: bool) -> None:
-    given = {**values.kernel._asdict(), "noise_var": values.noise_var, "ridge": values.noise_var if ridge is None else ridge}
-    for name, value in given.items():
-        wanted = (outputs, inputs) if name == "lengthscale" else (outputs,)
-        if tuple(value.shape) != wanted:
-            raise ShapeError(f"{name} wants shape {list(wanted)} for D = {inputs} and E = {outputs}; got {list(value.shape)}")
-        if not bool((value.isfinite() & (value > 0)).all()) and (name != "linear_var" or linear):
-            raise ConfigurationError(f"{name} wants positive finite numbers; got {value.tolist()}")
-
-
-def _check_points(points: Tensor, inputs: int, outputs: int) -> None:
-    if points.dim() not in (2, 3) or points.shape[-1] != inputs or points.shape[:-2] not in ((), (outputs,)) or points.numel() == 0:
-        raise ShapeError(f"inducing_points want shape [M, {inputs}] or [{outputs}, M, {inputs}]; got {list(points.shape)}")
 
 
 def _first_half(progress: Progress | None) -> Progress | None:
