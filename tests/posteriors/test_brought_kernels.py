@@ -72,6 +72,7 @@ def quick() -> GPTraining:
 # --- the contract
 
 
+@pytest.mark.slow
 def test_a_brought_kernel_keeps_the_contract():
     # GPyTorch's lazy tensors do not compile to one graph.
     check_posterior(
