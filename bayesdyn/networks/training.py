@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.networks.backpropagation import Backpropagation
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.posteriors.base import Progress
 
@@ -111,15 +112,20 @@ def minibatches(
     members, rows = counts.shape
     index = torch.arange(rows, device=counts.device).repeat(members).repeat_interleave(counts.reshape(-1).long())
     index = index.reshape(members, -1)
-    batch = x[index[:, :batch_size]], y[index[:, :batch_size]]
-    while index.shape[1] <= batch_size:
-        yield batch
+
+    def gather(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        flat = chosen.reshape(-1)
+        return x.index_select(0, flat).unflatten(0, chosen.shape), y.index_select(0, flat).unflatten(0, chosen.shape)
+
+    if index.shape[1] <= batch_size:
+        batch = gather(index)
+        while True:
+            yield batch
     while True:
         order = torch.rand(index.shape, generator=generator, device=generator.device).argsort(1).to(index.device)
         shuffled = index.gather(1, order)
         for start in range(0, index.shape[1] - batch_size + 1, batch_size):
-            chosen = shuffled[:, start : start + batch_size]
-            yield x[chosen], y[chosen]
+            yield gather(shuffled[:, start : start + batch_size])
 
 
 def train(
@@ -147,17 +153,17 @@ def train(
     precision = (network.prior_precision() if precision is None else precision).to(x)
     held_out, best = _HeldOut(counts, x, y, generator), _Best(parameters)
     batches = minibatches(x, y, counts, training.batch_size, generator)
+    gradient = Backpropagation(network, parameters, precision, x.shape[0])
     optimiser = torch.optim.Adam(parameters, fused=True)
     interval = max(1, (training.steps - first_step) // training.evaluations)
     patience = training.patience * (training.steps - first_step)
     curves: dict[str, list[float]] = {"step": [], "nll": [], "penalty": [], "held_out_nll": []}
     for step in range(first_step, training.steps + 1):
-        rows, targets = next(batches)
-        nll = network.nll(network.columns(parameters.theta, rows), parameters.noise, targets).mean(1)
-        penalty = network.penalty(parameters, x.shape[0], precision)
+        nll = gradient(*next(batches))
         if (step - first_step) % interval == 0 or step == training.steps:
+            penalty = network.penalty(parameters, x.shape[0], precision).detach()
             score = held_out.score(network, parameters, refresh=step >= training.steps * _REFRESH_FROM)
-            figures = (float(step), *(float(t.detach().nanmean()) for t in (nll, penalty, score)))
+            figures = (float(step), *(float(t.nanmean()) for t in (nll, penalty, score)))
             _check_finite(step, figures[1] + figures[2], x, y)
             best.update(step, parameters, score)
             for curve, figure in zip(curves.values(), figures, strict=True):
@@ -167,8 +173,6 @@ def train(
             if step - float(best.step.max()) > patience:
                 break
         optimiser.param_groups[0]["lr"] = training.rate(step)
-        optimiser.zero_grad()
-        (nll + penalty).sum().backward()
         optimiser.step()
     return Trained(
         best.parameters,
