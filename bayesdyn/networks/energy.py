@@ -39,6 +39,24 @@ class Energy:
             (slope,) = torch.autograd.grad(nll.sum(), theta)
         return torch.addcmul(len(self.x) * slope, self.precision, theta.detach()), nll.detach()
 
+    def simulated_gradient(self, parameters: Parameters, generator: torch.Generator) -> Float[Tensor, "K P"]:
+        r"""Return ∇ Σ_n -log p(ỹ_n | x_n, θ) for targets ỹ drawn from the networks: mean 0, covariance the Fisher information."""
+        with torch.enable_grad():
+            theta = parameters.theta.detach().requires_grad_()
+            columns = self.network.columns(theta, self.x.unsqueeze(0))
+            mean, log_var = self.network.noise.split(columns.detach(), parameters.noise)
+            noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
+            nll = self.network.nll(columns, parameters.noise, mean + (0.5 * log_var).exp() * noise)
+            (slope,) = torch.autograd.grad(nll.sum(), theta)
+        return slope
+
+    @torch.no_grad()
+    def squared_residuals(self, parameters: Parameters) -> Float[Tensor, "K E"]:
+        """Return Σ_n (y_n - mean(x_n))² per network and output, at least 1e-6 per row."""
+        columns = self.network.columns(parameters.theta, self.x.unsqueeze(0))
+        mean, _ = self.network.noise.split(columns, parameters.noise)
+        return (self.y - mean).square().sum(1).clamp_min(_FLOOR * len(self.x))
+
     @torch.no_grad()
     def draw_noise(self, parameters: Parameters, generator: torch.Generator) -> tuple[Parameters, Float[Tensor, " K"]]:
         r"""Draw the variance per output given θ (Gibbs), where the noise model has one; the others keep their parameters.
