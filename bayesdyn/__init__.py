@@ -1,13 +1,14 @@
 """bayesdyn: learned dynamics that know how sure they are, and planners that act on it."""
 
 from bayesdyn import envs, errors, loop, objectives, planners, posteriors, testing
-from bayesdyn.codec import Codec, LagCodec
+from bayesdyn.codec import Codec, IdentityCodec, LagCodec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.evaluation import compare
 from bayesdyn.loop import learn
 from bayesdyn.model import Dynamics, DynamicsModel
 from bayesdyn.mpc import MPC
+from bayesdyn.posteriors import Standardize
 from bayesdyn.rollout import TS1, Mean, MomentMatching, PlainDynamics, Trajectory, TSInf, rollout
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "DynamicsModel",
     "Episode",
     "Gaussian",
+    "IdentityCodec",
     "LagCodec",
     "Mean",
     "MomentMatching",
     "PlainDynamics",
     "Predictive",
+    "Standardize",
     "TSInf",
     "Trajectory",
     "Transitions",

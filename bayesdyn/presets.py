@@ -15,6 +15,8 @@ from bayesdyn.model import DynamicsModel
 from bayesdyn.mpc import MPC, Sampler
 from bayesdyn.planners import ICEM, Planner
 from bayesdyn.posteriors import (
+    NUTS,
+    SGHMC,
     BootstrapEnsemble,
     ConcreteDropout,
     ExactGP,
@@ -23,6 +25,7 @@ from bayesdyn.posteriors import (
     MCDropout,
     MeanField,
     Posterior,
+    SparseGP,
 )
 from bayesdyn.rewards import Reward
 
@@ -30,11 +33,14 @@ Named = TypeVar("Named")
 
 posteriors: dict[str, Callable[[], Posterior]] = {
     "gp": ExactGP,
+    "sparse-gp": SparseGP,
     "ensemble": BootstrapEnsemble,
     "mean-field": MeanField,
     "mc-dropout": MCDropout,
     "concrete-dropout": ConcreteDropout,
     "laplace": Laplace,
+    "sghmc": SGHMC,
+    "nuts": NUTS,
     "maximum-likelihood": MaximumLikelihood,
 }
 """Posteriors by the names of the command line; each call makes an unfitted one with the defaults of its class."""

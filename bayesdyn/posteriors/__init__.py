@@ -9,9 +9,27 @@ from bayesdyn.posteriors.laplace import Laplace
 from bayesdyn.posteriors.laplace_structures import DiagonalGGN, FullGGN, LastLayer
 from bayesdyn.posteriors.maximum_likelihood import MaximumLikelihood
 from bayesdyn.posteriors.mean_field import MeanField
+from bayesdyn.posteriors.nuts import NUTS, NUTSSampling
+from bayesdyn.posteriors.physics import Physics, PhysicsReport
+from bayesdyn.posteriors.physics_inference import NUTSInference, VariationalInference
+from bayesdyn.posteriors.physics_integrators import RK4, AdaptiveODE
+from bayesdyn.posteriors.physics_parameters import KnownNoise, LearnedNoise
+from bayesdyn.posteriors.physics_residual import WithResidual
+from bayesdyn.posteriors.sghmc import SGHMC
+from bayesdyn.posteriors.sparse_gp import SparseGP
+from bayesdyn.posteriors.sparse_objectives import FITC, Automatic, Collapsed
+from bayesdyn.posteriors.sparse_svgp import Stochastic
+from bayesdyn.posteriors.standardize import Standardize
 
 __all__ = [
+    "FITC",
+    "NUTS",
+    "RK4",
+    "SGHMC",
+    "AdaptiveODE",
+    "Automatic",
     "BootstrapEnsemble",
+    "Collapsed",
     "ConcreteDropout",
     "DiagonalGGN",
     "ExactGP",
@@ -19,10 +37,21 @@ __all__ = [
     "FullGGN",
     "Function",
     "GPTraining",
+    "KnownNoise",
     "Laplace",
     "LastLayer",
+    "LearnedNoise",
     "MCDropout",
     "MaximumLikelihood",
     "MeanField",
+    "NUTSInference",
+    "NUTSSampling",
+    "Physics",
+    "PhysicsReport",
     "Posterior",
+    "SparseGP",
+    "Standardize",
+    "Stochastic",
+    "VariationalInference",
+    "WithResidual",
 ]
