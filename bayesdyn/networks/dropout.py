@@ -82,9 +82,9 @@ def entropy(log_odds: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def weight_penalty(
     network: Network, theta: Float[Tensor, "1 P"], log_odds: Float[Tensor, " H"], lengthscale: float
 ) -> Float[Tensor, ""]:
-    r"""Return Σ_l λ²|W_l|²/(2(1 - p_l)), where p_l is the drop rate of the units that feed layer l and 0 for the features."""
+    r"""Return Σ_l λ²D_l|W_l|²/(2(1 - p_l)): layer l has fan-in D_l, and units that feed it drop at rate p_l (0 for features)."""
     weights = network.unflatten(theta)[0]
-    squares = torch.stack([weight.square().sum() for weight in weights])
+    squares = torch.stack([weight.shape[1] * weight.square().sum() for weight in weights])
     kept = torch.cat([torch.ones_like(log_odds[:1]), (-log_odds).sigmoid()])
     return 0.5 * lengthscale**2 * (squares / kept).sum()
 
