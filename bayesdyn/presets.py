@@ -17,6 +17,7 @@ from bayesdyn.planners import ICEM, Planner
 from bayesdyn.posteriors import (
     NUTS,
     SGHMC,
+    SWAG,
     BootstrapEnsemble,
     ConcreteDropout,
     ExactGP,
@@ -39,6 +40,7 @@ posteriors: dict[str, Callable[[], Posterior]] = {
     "mc-dropout": MCDropout,
     "concrete-dropout": ConcreteDropout,
     "laplace": Laplace,
+    "swag": SWAG,
     "sghmc": SGHMC,
     "nuts": NUTS,
     "maximum-likelihood": MaximumLikelihood,

@@ -49,7 +49,7 @@ def test_version():
     ("arguments", "said"),
     [
         (("learn", "bayesdyn/CartPoleSwingup-v0"), f"did you mean '{CARTPOLE_ID}'?"),
-        (("learn", CARTPOLE_ID, "--posterior", "ensembel"), "did you mean 'ensemble'? Known: gp, ensemble, "),
+        (("learn", CARTPOLE_ID, "--posterior", "ensembel"), "did you mean 'ensemble'? Known: gp, sparse-gp, ensemble"),
         (("compare", "quarter-dron"), "known is quarter-drone"),
         (("compare", "quarter-drone", "--posterior", "gpp"), "did you mean 'gp'?"),
         (("compare", "nowhere.csv"), "nowhere.csv"),

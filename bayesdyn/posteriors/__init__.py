@@ -20,12 +20,14 @@ from bayesdyn.posteriors.sparse_gp import SparseGP
 from bayesdyn.posteriors.sparse_objectives import FITC, Automatic, Collapsed
 from bayesdyn.posteriors.sparse_svgp import Stochastic
 from bayesdyn.posteriors.standardize import Standardize
+from bayesdyn.posteriors.swag import SWAG
 
 __all__ = [
     "FITC",
     "NUTS",
     "RK4",
     "SGHMC",
+    "SWAG",
     "AdaptiveODE",
     "Automatic",
     "BootstrapEnsemble",
