@@ -14,6 +14,7 @@ from bayesdyn.posteriors.chain_adaptation import DenseMetric, DiagonalMetric, Me
 
 _DIVERGED = 1000.0  # an energy error at which the integrator has left the surface (Hoffman & Gelman 2014)
 _REPORTS = 200
+_EARLY_DEPTH = 6  # before the metric knows the scales, long trajectories cost much and lead nowhere
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,14 @@ class NoUTurn:
         point = self._at(metric, metric.whiten(start), start.new_zeros(start.shape))
         step = StepSize(self._first_step(metric, point, generator), self.target_accept)
         windows = metric_windows(warmup)
+        first_window = windows.ends[0] if windows.ends else 0
         seen: list[Tensor] = []
         kept: list[Tensor] = []
         divergences = torch.zeros(len(start), dtype=torch.int64, device=start.device)
         acceptance, every = start.new_zeros(len(start)), max(1, (warmup + draws) // _REPORTS)
         for done in range(1, warmup + draws + 1):
-            point, accepted, diverged = self._transition(metric, point, step.current, generator)
+            depth = min(self.max_tree_depth, _EARLY_DEPTH) if done <= first_window else self.max_tree_depth
+            point, accepted, diverged = self._transition(metric, point, step.current, depth, generator)
             if done <= warmup:
                 step.update(accepted)
                 if done in windows.adapting:
@@ -126,7 +129,7 @@ class NoUTurn:
         metric, step = DiagonalMetric(torch.ones_like(start[0])), torch.full_like(start[:, 0], step_size)
         point = self._at(metric, start, torch.zeros_like(start))
         for _ in range(count):
-            point, _, _ = self._transition(metric, point, step, generator)
+            point, _, _ = self._transition(metric, point, step, self.max_tree_depth, generator)
         return point.u
 
     def _at(self, metric: Metric, u: Tensor, momentum: Tensor) -> Point:
@@ -141,7 +144,9 @@ class NoUTurn:
         after = self._at(metric, torch.addcmul(point.u, half, step), half)
         return after._replace(momentum=torch.addcmul(half, after.gradient, 0.5 * step))
 
-    def _transition(self, metric: Metric, point: Point, step: Tensor, generator: torch.Generator) -> tuple[Point, Tensor, Tensor]:
+    def _transition(
+        self, metric: Metric, point: Point, step: Tensor, max_depth: int, generator: torch.Generator
+    ) -> tuple[Point, Tensor, Tensor]:
         """Return the next state of each chain, the mean acceptance along its trajectory and whether that diverged."""
         point = point._replace(momentum=_normal(point.u, generator))
         energy = _energy(point)
@@ -149,7 +154,7 @@ class NoUTurn:
         left = right = proposal = point
         momentum_sum, log_weight = point.momentum, torch.zeros_like(energy)
         going, diverged = torch.ones_like(energy, dtype=torch.bool), torch.zeros_like(energy, dtype=torch.bool)
-        for depth in range(self.max_tree_depth):
+        for depth in range(max_depth):
             forwards = _uniform(energy, generator) < 0.5
             signed = (torch.where(forwards, 1.0, -1.0) * step).unsqueeze(1)
             tree = _Leaves(energy, going, count, accepted, diverged)

@@ -43,7 +43,9 @@ class Parameters:
             if not isinstance(prior, TorchDistributionMixin):
                 raise ConfigurationError(f"the prior of {name!r} wants to be from pyro.distributions; got {prior!r}")
         # The axes of a batch of priors are axes of one parameter.
-        self.priors: dict[str, Any] = {n: _double(p.to_event(len(p.batch_shape))) for n, p in priors.items()}
+        self.priors: dict[str, Any] = {
+            name: _cast(copy.deepcopy(prior).to_event(len(prior.batch_shape)), set()) for name, prior in priors.items()
+        }
         self.shapes = {name: tuple(prior.event_shape) for name, prior in self.priors.items()}
 
     @property
@@ -182,23 +184,25 @@ class KnownNoise(Noise):
 
 
 @singledispatch
-def _double(value: Any) -> Any:
-    """Return a copy of a distribution, through all of its parts, with float64 tensors."""
+def _cast(value: Any, seen: set[int]) -> Any:
+    """Return the value with all tensors in it in float64; distributions and transforms are changed in place, each once."""
     return value
 
 
-@_double.register
-def _(value: Tensor) -> Tensor:
+@_cast.register
+def _(value: Tensor, seen: set[int]) -> Tensor:
     return value.double() if value.is_floating_point() else value
 
 
-@_double.register(Distribution | Transform)
-def _(value: Any) -> Any:
-    fresh = copy.copy(value)
-    vars(fresh).update({name: _double(part) for name, part in vars(fresh).items()})
-    return fresh
+@_cast.register(Distribution | Transform)
+def _(value: Any, seen: set[int]) -> Any:
+    # A transform and its inverse know each other.
+    if id(value) not in seen:
+        seen.add(id(value))
+        vars(value).update({name: _cast(part, seen) for name, part in list(vars(value).items())})
+    return value
 
 
-@_double.register(list | tuple)
-def _(value: Any) -> Any:
-    return type(value)([_double(part) for part in value])
+@_cast.register(list | tuple)
+def _(value: Any, seen: set[int]) -> Any:
+    return type(value)([_cast(part, seen) for part in value])

@@ -1,7 +1,8 @@
 """The density of a Pyro model's unobserved sites, for many parameter values at once, over unconstrained rows of numbers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -67,7 +68,7 @@ class PyroDensity:
         """Return log p(data, sites) + log |∂sites/∂z| of each row."""
         parts = self._parts(z)
         values = {name: self.transforms[name](part) for name, part in parts.items()}
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), _explained(len(z)):
             trace = poutine.trace(poutine.condition(self._in_plate(len(z)), data=values)).get_trace()
             trace.compute_log_prob()
         total = z.new_zeros(len(z))
@@ -89,7 +90,8 @@ class PyroDensity:
         # Pyro draws from the global random state.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), pyro.validation_enabled(False), torch.no_grad():
             torch.manual_seed(seed)
-            trace = poutine.trace(self._in_plate(count)).get_trace()
+            with _explained(count):
+                trace = poutine.trace(self._in_plate(count)).get_trace()
         return {name: site for name, site in _sites(trace).items() if not site["is_observed"]}
 
     def _in_plate(self, count: int) -> Callable[[], None]:
@@ -98,6 +100,20 @@ class PyroDensity:
                 self.model()
 
         return model
+
+
+@contextmanager
+def _explained(count: int) -> Iterator[None]:
+    """Raise `ShapeError` for the errors of shapes that do not broadcast, which Pyro and torch raise as general ones."""
+    try:
+        yield
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise ShapeError(
+            f"the model fails for {count} chains at once: {error}; sites want one density per chain, [{count}], with all other "
+            "axes declared by to_event"
+        ) from error
 
 
 def _sites(trace: Any) -> dict[str, Any]:
