@@ -29,12 +29,15 @@ class MeanField(NetworkPosterior):
     Bayes; below it the posterior is narrower than Bayes says ("cold"). `noise` is `Heteroscedastic()` or `Homoscedastic()`.
 
     The activation is ReLU: SiLU is almost linear where the prior puts the weights, and a factorised q then prefers a linear fit.
-    A factorised Gaussian cannot hold the dependence between weights, so it knows less than the data say in their support and, with
-    few rows, too little about what lies between them.
+    A factorised Gaussian cannot hold the dependence between weights, so it knows less than the data say in their support and too
+    little about what lies between them. With one hidden layer of ReLU units this is no matter of training: any such q has
+    Var f(0) <= Var f(a) + Var f(b) when 0 lies between a and b, so in a gap around the mean of whitened data epistemic variance is
+    at most twice that of the data on both sides, where it should be many times as large. Take another posterior for that.
 
     Raises `ConfigurationError` for options without a meaning.
 
-    Source: Blundell, Cornebise, Kavukcuoglu, Wierstra 2015 (Bayes by Backprop), sections 3.1-3.4.
+    Sources: Blundell, Cornebise, Kavukcuoglu, Wierstra 2015 (Bayes by Backprop), sections 3.1-3.4; Foong, Burt, Li, Turner 2020 (On
+    the Expressiveness of Approximate Inference in Bayesian Neural Networks), theorem 1.
 
     >>> x = torch.linspace(-1, 1, 20).unsqueeze(1)
     >>> posterior = MeanField(hidden=(8,), training=VariationalTraining(steps=20))

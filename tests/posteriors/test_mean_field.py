@@ -280,6 +280,35 @@ def test_a_fit_that_was_cut_short_says_so() -> None:
     assert linear.warnings == ()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_one_layer_of_relu_units_cannot_be_unsure_between_the_data(seed: int) -> None:
+    # Var f(0) <= Var f(a) + Var f(b) for a < 0 < b (Foong et al. 2020, theorem 1), in closed form for any factorised Gaussian.
+    g, units = generator(seed), 30
+    weight, bias, out = (torch.randn(units, generator=g, dtype=torch.float64) for _ in range(3))
+    weight_std, bias_std, out_std = (2 * torch.rand(units, generator=g, dtype=torch.float64) for _ in range(3))
+
+    def variance(x: float) -> float:
+        mean, var = x * weight + bias, (x * weight_std).square() + bias_std.square()
+        ratio, std = mean / var.sqrt(), var.sqrt()
+        normal = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+        density, below = normal.log_prob(ratio).exp(), normal.cdf(ratio)
+        first = mean * below + std * density  # E max(0, a), a ~ N(mean, var), and E max(0, a)²
+        second = (mean.square() + var) * below + mean * std * density
+        return float(((out.square() + out_std.square()) * second - (out * first).square()).sum())
+
+    network = Network(1, (units,), 1, "relu", Homoscedastic())
+    location, scale = (torch.cat([*t, torch.zeros(1).double()]) for t in ((weight, bias, out), (weight_std, bias_std, out_std)))
+    theta = location + scale * torch.randn(20_000, network.size, generator=g, dtype=torch.float64)
+    points = [-1.0, -0.3, 0.0, 0.3, 1.0]
+    answer = network.columns(theta, torch.tensor(points, dtype=torch.float64).reshape(1, -1, 1).expand(len(theta), -1, -1))[..., 0]
+    error = (answer - answer.mean(0)).square().std(0) / len(theta) ** 0.5
+    for index, x in enumerate(points):
+        assert abs(float(answer[:, index].var()) - variance(x)) < 4.5 * float(error[index])
+    for a in (-0.1, -0.3, -1.0, -3.0):
+        for b in (0.1, 0.3, 1.0, 3.0):
+            assert variance(0.0) <= variance(a) + variance(b)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_the_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
     training = VariationalTraining(steps=250, learning_rate=2e-2)
