@@ -29,7 +29,8 @@ class SWAG(NetworkPosterior):
     that noise such that the walk is as wide as the linearised posterior, on average over the training inputs
     (`bayesdyn.posteriors.swag_sgd`). What that leaves: directions that the data hardly determine are not reached within a walk, so
     that the uncertainty away from the data is too small, and among those that they do determine the walk is too wide in some and
-    too narrow in others. Several modes (K > 1, "MultiSWAG") make up for part of the first.
+    too narrow in others. One member is about as sure between the data as on them; several modes (K > 1, "MultiSWAG") differ
+    there, and make up for part of that.
 
     `Homoscedastic()` variances are those of the residuals of the mean weights, with N less the parameters that the data determine
     as the divisor; the parameters of `Heteroscedastic()` noise besides its columns stay where training put them.
