@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -17,11 +18,14 @@ from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
 from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
 from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, at_bound, maximise_evidence
-from bayesdyn.posteriors.laplace_mode import check_memory, gauss_newton_step, layer_of_parameter, linearise
+from bayesdyn.posteriors.laplace_mode import Held, check_memory, gauss_newton_step, layer_of_parameter, linearise
 from bayesdyn.posteriors.laplace_structures import Curvature, FullGGN, Structure
 from bayesdyn.posteriors.network_posterior import NetworkPosterior
 
 _VALUES_AT_ONCE = 2**22
+# Of the targets' variance, where the evidence sets the noise. From a smaller start, few noisy rows are followed too closely before
+# the evidence is asked for the first time; from a larger one, the first mode is too flat to find its way out.
+_FIRST_VAR = math.exp(-1.0)
 
 
 class _Fitted(NamedTuple):
@@ -37,8 +41,9 @@ class Laplace(NetworkPosterior):
 
     θ* = argmin nll + (1/2N) Σ δθ²; J is the Jacobian of the last layer's columns and Λ their Fisher information (e^-η for a mean,
     ½ for a log variance η). The prior precision δ, one multiple of the network's own per layer, and `Homoscedastic` variances
-    maximise the evidence. Draws move the mean, f(x) + J(x)(θ - θ*); the noise stays at the mode. Mean, epistemic variance J H⁻¹ Jᵀ
-    and aleatoric variance of `predict` are exact, one component. The curvature is kept in float64.
+    maximise the evidence; training holds such variances fixed, and goes on in rounds from one maximum of the evidence to the next.
+    Draws move the mean, f(x) + J(x)(θ - θ*); the noise stays at the mode. Mean, epistemic variance J H⁻¹ Jᵀ and aleatoric variance
+    of `predict` are exact, one component. The curvature is kept in float64.
 
     `structure` is `FullGGN()`, `DiagonalGGN()` or `LastLayer()`.
 
@@ -65,7 +70,7 @@ class Laplace(NetworkPosterior):
         activation: str = "tanh",
         noise: Noise = Homoscedastic(),  # noqa: B008
         evidence: Evidence = Evidence(),  # noqa: B008
-        training: Training = Training(steps=4000, warm_steps=2000, learning_rate=1e-2),  # noqa: B008
+        training: Training = Training(steps=1000, warm_steps=500, learning_rate=3e-2),  # noqa: B008
     ) -> None:
         super().__init__(hidden, activation, noise)
         if noise.wants_held_out:
@@ -98,7 +103,7 @@ class Laplace(NetworkPosterior):
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> FitReport:
-        """Train the mode and maximise the evidence, in turn while δ moves far; warm, from the last mode and δ on.
+        """Train the mode and maximise the evidence, in turn while the evidence rises; warm, from the last mode and δ on.
 
         Raises `ConfigurationError` when the Jacobian of the data would not fit into memory.
         """
@@ -115,17 +120,17 @@ class Laplace(NetworkPosterior):
     def _alternate(
         self, network: Network, data: tuple[Tensor, Tensor], warm: bool, generator: torch.Generator, progress: Progress | None
     ) -> _Fitted:
-        """Train the mode under δ, then δ at the mode; again, warm, while δ moves by more than the factor of the settings."""
+        """Train the mode under δ and σ², then maximise the evidence at it; again from there, while that raises the evidence."""
         x, y = data
-        parameters = self.mode if warm else network.initial(1, generator)
+        parameters = self.mode if warm else self._initial(network, generator)
         scale = self.prior_scale if warm else torch.ones(len(network.widths) - 1, dtype=torch.float64, device=x.device)
         base, layers = network.prior_precision().to(x.device), layer_of_parameter(network).to(x.device)
         counts = torch.ones(1, len(x), dtype=torch.int64, device=x.device)
-        steps = 0
-        trace: list[float] = []
+        steps, best = 0, -math.inf
+        trace: tuple[float, ...] = ()
         for round_ in range(self.evidence.rounds + 1):
             trained = train(
-                network,
+                self._trainable(network),
                 parameters,
                 x,
                 y,
@@ -137,12 +142,28 @@ class Laplace(NetworkPosterior):
                 progress=progress,
             )
             steps += trained.steps
-            used = scale
-            parameters, scale, curvature, log_evidence = self._finish(network, trained.parameters, used, x, y)
-            trace += log_evidence
-            if float((scale / used).log().abs().max()) <= math.log(self.evidence.retrain_factor):
+            parameters, scale, curvature, log_evidence = self._finish(network, trained.parameters, scale, x, y)
+            trace += tuple(log_evidence)
+            gained = log_evidence[-1] - best
+            if gained > 0:
+                best, fitted = log_evidence[-1], _Fitted(parameters, scale, curvature, steps, trained.curves)
+            if not gained > self.evidence.gain:
                 break
-        return _Fitted(parameters, scale, curvature, steps, {**trained.curves, "log_evidence": tuple(trace)})
+        return fitted._replace(steps=steps, curves={**fitted.curves, "log_evidence": trace})
+
+    def _noise_by_evidence(self, network: Network) -> bool:
+        """Whether the evidence sets the noise: there is a variance per output and the evidence is maximised at all."""
+        return self.evidence.iterations > 0 and network.widths[-1] == network.outputs
+
+    def _initial(self, network: Network, generator: torch.Generator) -> Parameters:
+        parameters = network.initial(1, generator)
+        if not self._noise_by_evidence(network):
+            return parameters
+        return parameters._replace(noise=network.noise.start_at(torch.full((1, network.outputs), _FIRST_VAR)))
+
+    def _trainable(self, network: Network) -> Network:
+        """Return the network as training sees it: a variance that the evidence sets is held fixed."""
+        return replace(network, noise=Held(network.noise)) if self._noise_by_evidence(network) else network
 
     def _finish(
         self, network: Network, parameters: Parameters, scale: Tensor, x: Tensor, y: Tensor

@@ -20,22 +20,22 @@ _LEAST_VAR = 1e-8
 class Evidence:
     """How far the evidence is maximised: fixed-point steps until nothing moves by more than `tolerance`, relatively.
 
-    `rounds` is how often at most the mode is trained again because a precision has moved by more than a factor of `retrain_factor`.
-    `polish` is how many Gauss-Newton steps finish the mode after each training, with the evidence maximised again after each.
-    `iterations=0` keeps the prior of the network and the noise of the mode.
+    `rounds` is how often at most the mode is trained again, under the hyperparameters found, as long as that raises the log
+    evidence by more than `gain` nats. `polish` is how many Gauss-Newton steps finish the mode after each training, with the
+    evidence maximised again after each. `iterations=0` keeps the prior of the network and the noise that training finds.
 
     Raises `ConfigurationError` for values without a meaning.
     """
 
-    iterations: int = 50
+    iterations: int = 10
     tolerance: float = 1e-2
-    rounds: int = 3
+    rounds: int = 8
     polish: int = 1
-    retrain_factor: float = 3.0
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.iterations, self.rounds, self.polish) < 0 or self.tolerance <= 0 or self.retrain_factor <= 1:
-            raise ConfigurationError(f"the evidence wants counts >= 0, a tolerance > 0 and a retrain_factor > 1; got {self}")
+        if min(self.iterations, self.rounds, self.polish, self.gain) < 0 or self.tolerance <= 0:
+            raise ConfigurationError(f"the evidence wants counts and a gain >= 0 and a tolerance > 0; got {self}")
 
 
 @dataclass(frozen=True)

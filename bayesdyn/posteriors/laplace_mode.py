@@ -1,4 +1,6 @@
-"""The mode of a Laplace approximation in float64: its Jacobian, and Gauss-Newton steps that finish what training began."""
+"""The mode of a Laplace approximation: noise held fixed in training, then its Jacobian and Gauss-Newton steps in float64."""
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -7,11 +9,42 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.networks.linearised import jacobian
 from bayesdyn.networks.network import Network
+from bayesdyn.networks.noise import Noise
 from bayesdyn.posteriors.laplace_evidence import Hyperparameters, Mode
 from bayesdyn.posteriors.laplace_structures import Curvature, Structure
 
 _MOST_VALUES = 2**28  # of a Jacobian, 2 GB
 _HALVINGS = 8
+
+
+@dataclass(frozen=True)
+class Held(Noise):
+    """A noise model whose parameters training leaves alone: only the evidence moves them.
+
+    Learned with the weights, one variance for all rows runs away where a network can interpolate: the smaller it is the closer
+    the mode follows the targets, and no evidence leads back from a mode without residuals.
+
+    >>> from bayesdyn.networks.noise import Homoscedastic
+    >>> noise = Held(Homoscedastic())
+    >>> noise.split(torch.zeros(1, 4, 2), noise.start(1, 2).requires_grad_())[1].requires_grad
+    False
+    """
+
+    noise: Noise
+
+    def columns(self, outputs: int) -> int:
+        """Those of the noise model."""
+        return self.noise.columns(outputs)
+
+    def start(self, members: int, outputs: int) -> Float[Tensor, "K rows E"]:
+        """Those of the noise model."""
+        return self.noise.start(members, outputs)
+
+    def split(
+        self, raw: Float[Tensor, "L R columns"], parameters: Float[Tensor, "K rows E"]
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """Return what the noise model says, without a gradient to its parameters."""
+        return self.noise.split(raw, parameters.detach())
 
 
 def layer_of_parameter(network: Network) -> Int[Tensor, " P"]:
