@@ -92,7 +92,7 @@ class Score:
 
 
 def score(make: Callable[[], Posterior], dataset: Dataset, posterior: str, split: int, *, validation: bool = False) -> Score:
-    """Fit on the training part of a split, standardised, and score on its test part, or on a tenth of the training part kept back."""
+    """Fit on the training part of a split, standardised, and score on its test part, or on rows that the fit was kept from."""
     train, test = standard_splits(len(dataset.x))[split]
     if validation:
         train, test = validation_split(train)
