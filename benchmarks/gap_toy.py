@@ -46,7 +46,7 @@ NOISE = Homoscedastic()
 
 POSTERIORS: dict[str, Callable[[], Posterior]] = {
     # Shorter than its default, for time; R-hat and effective sample size are among the lines below.
-    REFERENCE: lambda: NUTS(sampling=NUTSSampling(warmup=200, draws=200, max_tree_depth=6)),
+    REFERENCE: lambda: NUTS(sampling=NUTSSampling(warmup=100, draws=100)),
     "ExactGP": ExactGP,
     "SparseGP": SparseGP,
     "BootstrapEnsemble": lambda: BootstrapEnsemble(noise=NOISE),

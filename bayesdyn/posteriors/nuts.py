@@ -17,6 +17,7 @@ from bayesdyn.posteriors.monte_carlo import effective_sample_size, split_r_hat
 from bayesdyn.posteriors.network_posterior import NetworkPosterior
 from bayesdyn.posteriors.no_u_turn import Chains, NoUTurn
 from bayesdyn.posteriors.nuts_density import NetworkDensity
+from bayesdyn.posteriors.nuts_metric import ChainwiseMetric
 
 _PROBES = 50  # inputs at which the chains are compared
 _NETWORKS_AT_ONCE = 500
@@ -27,9 +28,9 @@ _WORST_R_HAT, _FEWEST_EFFECTIVE = 1.05, 100
 class NUTSSampling:
     """How long the chains are: transitions of warm-up and after, how many draws are stored, and what is refused as too large.
 
-    `warm_warmup` transitions adapt a warm start. A trajectory takes at most 2^`max_tree_depth` - 1 gradients; those of networks
-    would often take far more before they turn back, and are stopped early because more short ones say more. A fit costs about
-    (warmup + draws) · 2^max_tree_depth gradients, each of all chains at once.
+    `warm_warmup` transitions adapt a warm start. A trajectory takes at most 2^`max_tree_depth` - 1 gradients, and those of networks
+    mostly take all of them: a fit costs about (warmup + draws) · 2^max_tree_depth gradients, each of all chains at once. Shorter
+    trajectories are no bargain: predictions where the chains mix slowest gain less than is saved.
 
     Raises `ConfigurationError` for counts without a meaning.
 
@@ -43,7 +44,7 @@ class NUTSSampling:
     draws: int = 1000
     stored: int = 200
     target_accept: float = 0.8
-    max_tree_depth: int = 7
+    max_tree_depth: int = 8
     most_parameters: int = 1000
     most_rows: int = 1000
 
@@ -117,7 +118,7 @@ class NUTS(NetworkPosterior):
         start = self._ends(density) if warm else density.starts(sampling.chains, generator)
         sampler = NoUTurn(density, target_accept=sampling.target_accept, max_tree_depth=sampling.max_tree_depth)
         warmup = sampling.warm_warmup if warm else sampling.warmup
-        chains = sampler.run(start, warmup, sampling.draws, generator, progress)
+        chains = sampler.run(start, warmup, sampling.draws, generator, progress, ChainwiseMetric(torch.ones_like(start)))
         parameters = density.parameters(self._thinned(chains))
         self.theta = parameters.theta.to(x)
         self.keep(network, parameters.noise.to(x))

@@ -11,6 +11,7 @@ from bayesdyn.posteriors.monte_carlo import effective_sample_size
 from bayesdyn.posteriors.no_u_turn import NoUTurn
 from bayesdyn.posteriors.nuts import NUTS, NUTSSampling
 from bayesdyn.posteriors.nuts_density import NetworkDensity
+from bayesdyn.posteriors.nuts_metric import ChainwiseMetric
 from bayesdyn.posteriors.pyro_density import PyroDensity
 from bayesdyn.testing import check_posterior
 
@@ -105,6 +106,17 @@ def test_a_linear_network_agrees_with_exact_bayesian_regression_and_says_that_it
     assert not report.collapsed
 
 
+def test_every_chain_has_the_metric_of_its_own_draws() -> None:
+    # Two chains in modes 20 apart, of widths 0.1 and 2: pooled, both would have a std of 10.
+    draws, width, centre = 400, torch.tensor([[0.1], [2.0]]), torch.tensor([[-10.0], [10.0]])
+    seen = centre + width * torch.randn(draws, 2, 3, generator=generator())
+    metric = ChainwiseMetric(torch.ones(2, 3)).adapted(seen.flatten(0, 1))
+    # A std from n draws has a relative error of 1/√(2n), and is shrunk by 5/(n + 5)/2.
+    assert bool(((metric.std / width - 1).abs() < 4.5 / (2 * draws) ** 0.5 + 2.5 / draws).all())
+    torch.testing.assert_close(metric.unwhiten(metric.whiten(seen)), seen)
+    assert metric.adapted(seen[0]) is metric
+
+
 def test_chains_that_cannot_be_believed_are_reported() -> None:
     x, y = line(15)
     sampling = NUTSSampling(chains=3, warmup=1, draws=4, stored=12, max_tree_depth=1)
@@ -128,7 +140,8 @@ def test_stored_draws_are_evenly_spaced_and_end_with_the_last_of_each_chain() ->
     posterior, density = NUTS((3,), sampling=sampling), NetworkDensity(Network(2, (3,), 1, "tanh", Homoscedastic()), x, y)
     posterior.fit(x, y, generator=generator())
     g = generator()
-    chains = NoUTurn(density, max_tree_depth=3).run(density.starts(2, g), 5, 30, g)
+    start = density.starts(2, g)
+    chains = NoUTurn(density, max_tree_depth=3).run(start, 5, 30, g, metric=ChainwiseMetric(torch.ones_like(start)))
     wanted = density.parameters(chains.z[:, [9, 19, 29]].transpose(0, 1).flatten(0, 1))
     assert torch.equal(posterior.theta, wanted.theta)
     assert torch.equal(posterior.noise_parameters, wanted.noise)
@@ -170,7 +183,9 @@ def test_a_warm_start_goes_on_where_the_chains_ended() -> None:
     density = NetworkDensity(posterior.network, x, y)
     report = posterior.fit(x, y, warm_start=True, generator=generator(1))
     assert report.steps == 15
-    chains = NoUTurn(density, max_tree_depth=3).run(density.rows(ends), 5, 10, generator(1))
+    start = density.rows(ends)
+    metric = ChainwiseMetric(torch.ones_like(start))
+    chains = NoUTurn(density, max_tree_depth=3).run(start, 5, 10, generator(1), metric=metric)
     torch.testing.assert_close(posterior.theta, density.parameters(chains.z.transpose(0, 1).flatten(0, 1)).theta)
     with pytest.raises(ShapeError, match="warm start"):
         posterior.fit(x[:, :1], y, warm_start=True)
