@@ -28,11 +28,10 @@ class MeanField(NetworkPosterior):
     expected loss, other variances), `prior` is `GaussianPrior()`, whose KL is analytic, or `ScaleMixture()`. `temperature` = 1 is
     Bayes; below it the posterior is narrower than Bayes says ("cold"). `noise` is `Heteroscedastic()` or `Homoscedastic()`.
 
-    The activation is ReLU: SiLU is almost linear where the prior puts the weights, and a factorised q then prefers a linear fit.
-    A factorised Gaussian cannot hold the dependence between weights, so it knows less than the data say in their support and too
-    little about what lies between them. With one hidden layer of ReLU units this is no matter of training: any such q has
-    Var f(0) <= Var f(a) + Var f(b) when 0 lies between a and b, so in a gap around the mean of whitened data epistemic variance is
-    at most twice that of the data on both sides, where it should be many times as large. Take another posterior for that.
+    The default prior is twice as wide as p above. Two small layers of tanh units under it reached a better bound than one of 50
+    ReLU units, with better predictions of held-out rows and epistemic variance that grows between the data. With one hidden layer
+    of ReLU units it cannot, however it is trained: any such q has Var f(0) <= Var f(a) + Var f(b) when 0 lies between a and b. A
+    factorised Gaussian cannot hold the dependence between weights, so other shapes, too, may know too little of what lies between.
 
     Raises `ConfigurationError` for options without a meaning.
 
@@ -51,10 +50,10 @@ class MeanField(NetworkPosterior):
 
     def __init__(
         self,
-        hidden: tuple[int, ...] = (50,),
-        activation: str = "relu",
+        hidden: tuple[int, ...] = (20, 20),
+        activation: str = "tanh",
         noise: Noise = Heteroscedastic(),  # noqa: B008
-        prior: Prior = GaussianPrior(),  # noqa: B008
+        prior: Prior = GaussianPrior(width=2.0),  # noqa: B008
         estimator: Estimator = Local(),  # noqa: B008
         temperature: float = 1.0,
         training: VariationalTraining = VariationalTraining(),  # noqa: B008

@@ -24,7 +24,7 @@ class VariationalTraining:
     300
     """
 
-    steps: int = 8_000
+    steps: int = 6_000
     warm_steps: int = 3_000
     learning_rate: float = 1e-2
     scale_pace: float = 3.0

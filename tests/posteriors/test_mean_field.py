@@ -154,6 +154,7 @@ def test_a_linear_network_finds_the_best_factorised_posterior_of_linear_regressi
     posterior = MeanField(
         hidden=(),
         noise=Homoscedastic(),
+        prior=GaussianPrior(),
         temperature=temperature,
         training=VariationalTraining(steps=2000, learning_rate=1e-2, ramp=0.1, falling=0.7),
     )
