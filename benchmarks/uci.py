@@ -5,7 +5,8 @@
 The data are not part of the repository; without them the command says where they are and how to store them. A run that was killed
 goes on where it ended: each fit leaves a row in results/uci-splits.csv, and rows that are there are not computed again (`--fresh`
 does compute them again). `--validation` scores on rows kept back from the training parts, for choosing settings; its rows are kept
-apart and nothing is judged by them.
+apart and nothing is judged by them. The bars are for the mean over all 20 splits, which differ much: the verdicts of `--quick` and
+`--splits` only show that everything runs.
 """
 
 import argparse
