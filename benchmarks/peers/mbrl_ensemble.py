@@ -14,7 +14,7 @@ _ACTIVATIONS = {"relu": "torch.nn.ReLU", "silu": "torch.nn.SiLU"}
 
 @dataclass(frozen=True)
 class PeerEnsemble:
-    """An ensemble of `members` networks over x [N + M, D] and y [N + M, E], M rows of which score it where that is asked for.
+    """An ensemble of `members` networks over x [N, D] and y [N, E].
 
     States are the first E features, actions the others, targets the deltas. Bootstrap samples, batches and their order are those of
     the library's own replay buffer and iterators.
@@ -22,7 +22,6 @@ class PeerEnsemble:
 
     x: Tensor
     y: Tensor
-    scoring_rows: int
     members: int
     width: int
     layers: int
@@ -40,7 +39,7 @@ class PeerEnsemble:
         object.__setattr__(self, "buffer", buffer)
 
     def train(self, epochs: int, score: bool) -> list[float]:
-        """Train a fresh ensemble and return its loss per epoch."""
+        """Train a fresh ensemble and return its loss per epoch; with `score`, keep the best by a score on the training rows."""
         network = mbrl.models.GaussianMLP(
             self.x.shape[1],
             self.y.shape[1],
@@ -51,8 +50,7 @@ class PeerEnsemble:
             activation_fn_cfg={"_target_": _ACTIVATIONS[self.activation]},
         )
         model = mbrl.models.OneDTransitionRewardModel(network, target_is_delta=True, normalize=False, learned_rewards=False)
-        share = (self.scoring_rows + 0.5) / len(self.x)
-        training, scoring = mbrl.util.common.get_basic_buffer_iterators(self.buffer, self.batch_size, share, self.members)
+        batches, _ = mbrl.util.common.get_basic_buffer_iterators(self.buffer, self.batch_size, 0.0, self.members)
         trainer = mbrl.models.ModelTrainer(model, optim_lr=self.learning_rate)
-        losses, _ = trainer.train(training, scoring, num_epochs=epochs, evaluate=score, silent=True)
+        losses, _ = trainer.train(batches, num_epochs=epochs, evaluate=score, silent=True)
         return losses
