@@ -13,6 +13,7 @@ from bayesdyn.errors import UnknownNameError
 from bayesdyn.loop import Trial
 from bayesdyn.model import DynamicsModel
 from bayesdyn.mpc import MPC, Sampler
+from bayesdyn.networks import Training
 from bayesdyn.planners import ICEM, Planner
 from bayesdyn.posteriors import (
     NUTS,
@@ -101,7 +102,10 @@ tasks: dict[str, Task] = {
         planner=ICEM(horizon=12, candidates=64, elites=8, iterations=4),
         draws=8,
         discount=0.95,
-        settings={"gp": lambda: ExactGP(features=128), "ensemble": lambda: BootstrapEnsemble(bootstrap=False)},
+        settings={
+            "gp": lambda: ExactGP(features=128),
+            "ensemble": lambda: BootstrapEnsemble(bootstrap=False, mean_first=0.0, training=Training()),
+        },
         trials=(("gp", 3), ("ensemble", 6)),
         distance="tip_distance",
         solved_below=0.1,

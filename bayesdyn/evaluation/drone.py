@@ -10,6 +10,7 @@ from bayesdyn.evaluation.compare import ComparisonProgress, compare
 from bayesdyn.evaluation.comparison import Comparison
 from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.kernels import RBFLinear
+from bayesdyn.networks import Training
 from bayesdyn.posteriors import BootstrapEnsemble, ExactGP
 from bayesdyn.posteriors.base import Posterior
 from bayesdyn.posteriors.gp_training import GPTraining
@@ -57,7 +58,7 @@ def drone_posteriors() -> dict[str, Callable[[], Posterior]]:
     """
     return {
         "ExactGP": lambda: ExactGP(RBFLinear(), training=_GP_TRAINING),
-        "BootstrapEnsemble": lambda: BootstrapEnsemble(hidden=_HIDDEN),
+        "BootstrapEnsemble": lambda: BootstrapEnsemble(hidden=_HIDDEN, mean_first=0.0, training=Training()),
     }
 
 
