@@ -150,9 +150,13 @@ class PathwiseFunction(Function):
     def _own(self, x: Tensor) -> Tensor:
         parts, rows = self._tensors, x.shape[1]
         lifted = self._lift(x)
-        per_draw = lifted.flatten(0, 1)
         q = torch.bmm(lifted.flatten(1, 2), parts.gram).view(self.outputs * self.n, rows, -1)
-        phase = torch.bmm(per_draw[..., :-1], parts.shifted)
+        if rows == 1:
+            # With one input per draw, copying all draws' frequencies costs more than the product: here they are read once.
+            shift = parts.shifted[:, -1].unflatten(0, (self.outputs, self.n))
+            phase = torch.baddbmm(shift, lifted[..., 0, :-2], parts.frequencies).flatten(0, 1).unsqueeze(1)
+        else:
+            phase = torch.bmm(lifted.flatten(0, 1)[..., :-1], parts.shifted)
         # Row vectors on the left: the other orientation of this product is ten times slower on a CPU.
         prior = torch.bmm(parts.amplitude, phase.cos_().mT)
         mean = torch.baddbmm(prior, parts.update, self._kernel.correlation(q).mT)
