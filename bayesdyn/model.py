@@ -77,7 +77,7 @@ class DynamicsModel(nn.Module):
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> FitReport:
-        """Fit the codec's statistics, then the posterior, on all transitions.
+        """Fit the codec's statistics, then the posterior, on all transitions, an episode being a group (`fit_groups`).
 
         Raises what the codec's and the posterior's `fit` raise; the codec is then as it was before, so that both still agree.
         """
@@ -87,7 +87,9 @@ class DynamicsModel(nn.Module):
             dtype = self.posterior.dtype
             x = self.codec.encode(transitions.state, transitions.action).to(dtype)
             y = self.codec.target(transitions.state, transitions.next_state).to(dtype)
-            return self.posterior.fit(x, y, warm_start=warm_start, generator=generator, progress=progress)
+            return self.posterior.fit_groups(
+                x, y, transitions.episode, warm_start=warm_start, generator=generator, progress=progress
+            )
         except BaseException:
             self.codec.load_state_dict(before)
             raise

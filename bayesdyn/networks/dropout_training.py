@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bayesdyn.errors import NumericalError
 from bayesdyn.networks.dropout import Binary, Masks, rate_entropy, weight_penalty
+from bayesdyn.networks.held_out import choose_held_out
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.training import Training, minibatches
 from bayesdyn.posteriors.base import Progress
@@ -54,16 +55,22 @@ def penalty(network: Network, state: Dropped, rows: int, lengthscale: float, mas
 
 
 class HeldOut:
-    """A tenth of the rows, 1,000 at most, that training never sees: the state that predicts them best is kept.
+    """A tenth of the rows, 1,000 at most or whole groups, that training never sees: the state that predicts them best is kept.
 
     Below 50 rows nothing is held out, and the last state is kept.
     """
 
-    def __init__(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], start: Dropped, generator: torch.Generator) -> None:
-        rows = len(x)
-        count = min(round(_HELD_OUT * rows), _HELD_OUT_ROWS) if rows >= _HELD_OUT_FROM else 0
-        order = torch.randperm(rows, generator=generator, device=generator.device).to(x.device)
-        self.index, self.seen = order[:count], order[count:]
+    def __init__(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        start: Dropped,
+        groups: Int[Tensor, " N"] | None,
+        generator: torch.Generator,
+    ) -> None:
+        count = min(round(_HELD_OUT * len(x)), _HELD_OUT_ROWS) if len(x) >= _HELD_OUT_FROM else 0
+        held = choose_held_out(len(x), count, groups, generator).to(x.device)
+        self.index, self.seen = held.nonzero().flatten(), (~held).nonzero().flatten()
         self.x, self.y, self.generator = x[self.index], y[self.index], generator
         self.state, self.score, self.step = start, math.inf, 0
 
@@ -92,6 +99,7 @@ def train_dropout(
     lengthscale: float,
     training: Training,
     generator: torch.Generator,
+    groups: Int[Tensor, " N"] | None = None,
     least_rate: float = 0.0,
     first_step: int = 0,
     progress: Progress | None = None,
@@ -99,14 +107,15 @@ def train_dropout(
     """Minimise E_masks nll + `penalty` with Adam; each data point of each batch gets masks of its own.
 
     The state that predicts the held-out rows best is kept, and training ends when none was better for `patience` of its steps.
-    Learned rates are kept at `least_rate` or above. `first_step` enters the schedule late.
+    Rows of one of the `groups` [N] are held out together. Learned rates are kept at `least_rate` or above. `first_step` enters the
+    schedule late.
 
     Raises `NumericalError` when the loss stops being finite.
     """
     parameters = Parameters(*(t.to(x).clone().requires_grad_() for t in start.parameters))
     pace = (start.log_odds.to(x) / _PACE).requires_grad_(masks.learned)
     optimiser = torch.optim.Adam([*parameters, *([pace] if masks.learned else [])], fused=True)
-    held_out = HeldOut(x, y, start, generator)
+    held_out = HeldOut(x, y, start, groups, generator)
     x, y = x[held_out.seen], y[held_out.seen]
     counts = torch.ones(1, len(x), dtype=torch.int64, device=x.device)
     batches = minibatches(x, y, counts, training.batch_size, generator)

@@ -50,10 +50,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training kept: the networks, each member's losses per data point there, and curves of the member averages."""
+    """What training kept: the networks, penalty and held-out nll of each per data point, and curves of the member averages."""
 
     parameters: Parameters
-    nll: Float[Tensor, " K"]
     penalty: Float[Tensor, " K"]
     held_out_nll: Float[Tensor, " K"]  # nan for a member that saw every row
     steps: int
@@ -110,7 +109,7 @@ def minibatches(
     Every member's counts have the same sum; rows left over at the end of an epoch are dropped.
     """
     members, rows = counts.shape
-    index = torch.arange(rows, device=counts.device).repeat(members).repeat_interleave(counts.reshape(-1).long())
+    index = torch.arange(rows, device=counts.device).repeat(members).repeat_interleave(counts.clamp_min(0).reshape(-1).long())
     index = index.reshape(members, -1)
 
     def gather(chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +143,8 @@ def train(
     r"""Minimise Σ_k [ nll_k + (1/2N) Σ precision·θ_k² + noise penalty_k ] over K networks; gradients of members do not mix.
 
     `counts[k, i]` says how often member k sees row i (a bootstrap sample, or ones). Rows with count 0 are held out, and a member's
-    best state on them is kept; a member that sees every row keeps its last state. `first_step` enters the schedule late.
+    best state on them is kept; a member that sees every row keeps its last state. Rows with count -1 are left out of both, because
+    rows that belong with them are trained on. `first_step` enters the schedule late.
     `precision` is that of the prior, the network's own unless given.
 
     Raises `NumericalError` when a loss stops being finite.
@@ -176,7 +176,6 @@ def train(
         optimiser.step()
     return Trained(
         best.parameters,
-        _training_nll(network, best.parameters, x, y, counts),
         network.penalty(best.parameters, x.shape[0], precision),
         torch.where(held_out.some, best.score, torch.nan),
         step - first_step,
@@ -193,9 +192,14 @@ def _check_finite(step: int, loss: float, x: Tensor, y: Tensor) -> None:
 
 
 @torch.no_grad()
-def _training_nll(network: Network, parameters: Parameters, x: Tensor, y: Tensor, counts: Tensor) -> Float[Tensor, " K"]:
-    total = torch.zeros_like(parameters.theta[:, 0])
+def score_rows(
+    network: Network, parameters: Parameters, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], counts: Int[Tensor, "K N"]
+) -> tuple[Float[Tensor, " K"], Float[Tensor, "K N E"]]:
+    """Return each member's nll per data point that it was trained on, and its mean at all rows."""
+    total, means = torch.zeros_like(parameters.theta[:, 0]), []
+    counts = counts.clamp_min(0)
     for rows, targets, weight in zip(x.split(_CHUNK_ROWS), y.split(_CHUNK_ROWS), counts.split(_CHUNK_ROWS, 1), strict=True):
-        nll = network.nll(network.columns(parameters.theta, rows.unsqueeze(0)), parameters.noise, targets.unsqueeze(0))
-        total += (nll * weight).sum(1)
-    return total / counts.sum(1)
+        columns = network.columns(parameters.theta, rows.unsqueeze(0))
+        total += (network.nll(columns, parameters.noise, targets.unsqueeze(0)) * weight).sum(1)
+        means.append(network.noise.split(columns, parameters.noise)[0])
+    return total / counts.sum(1), torch.cat(means, 1)

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bayesdyn.distributions import Gaussian, Predictive
@@ -90,6 +90,23 @@ class Posterior(nn.Module, ABC):
         Raises `ShapeError` or `DataError` for unusable data and `NumericalError` when the computation breaks down.
         """
 
+    def fit_groups(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        groups: Int[Tensor, " N"],
+        *,
+        warm_start: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Fit as `fit` does, to rows of which those with one number in `groups` [N] belong together, such as those of an episode.
+
+        A posterior that holds rows out, to stop early, holds out whole groups where there are five or more: neighbours in time are
+        nearly copies. This default, for all others, is `fit`.
+        """
+        return self.fit(x, y, warm_start=warm_start, generator=generator, progress=progress)
+
     def append(self, x: Float[Tensor, "k D"], y: Float[Tensor, "k E"]) -> None:
         """Take k more rows into account at once, with hyper-parameters as they are, where that is exact and cheap.
 
@@ -164,6 +181,20 @@ def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
             row, column = (int(i) for i in broken.nonzero()[0])
             count = int(broken.sum())
             raise DataError(f"{name} has {count} non-finite values, first in row {row}, column {column}; remove those rows")
+
+
+def scale_warnings(x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> tuple[str, ...]:
+    """Return a sentence if a column's size is far from 1, where default priors, bounds and learning rates no longer fit."""
+    found = []
+    for name, values in (("x", x), ("y", y)):
+        rms = values.double().square().mean(0).sqrt()
+        odd = ((rms > 10) | ((rms < 0.1) & (rms > 0))).nonzero().flatten().tolist()
+        if odd:
+            found.append(
+                f"{name} is not whitened (root mean square of column {odd[0]}: {float(rms[odd[0]]):.2g}); the bounds and priors "
+                "expect about 1, so standardise it first"
+            )
+    return tuple(found)
 
 
 def r_squared(y: Float[Tensor, "N E"], prediction: Float[Tensor, "N E"]) -> tuple[float, ...]:

@@ -1,6 +1,5 @@
 """`MCDropout` and `ConcreteDropout`: a draw of θ is a network thinned by one binary mask, which it keeps."""
 
-import time
 from abc import abstractmethod
 
 import torch
@@ -15,11 +14,10 @@ from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Training
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Progress, r_squared
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.base import FitReport, r_squared
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 
 _REPORT_DRAWS, _REPORT_ROWS = 16, 1000
-_COLLAPSED = 0.05
 _AT_BOUND = 1e-3  # relative distance
 
 
@@ -84,21 +82,11 @@ class DropoutPosterior(NetworkPosterior):
         """Drop rate of each hidden layer, [H], empty before `fit`."""
         return self.log_odds.sigmoid()
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Train from scratch, or with `warm_start` from where the last fit ended, for the last part of the schedule."""
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
+        network, x, y, warm = fit.network, fit.x, fit.y, fit.warm
         masks = self.training_masks
-        parameters = Parameters(self.theta, self.noise_parameters) if warm else network.initial(1, generator)
+        parameters = Parameters(self.theta, self.noise_parameters) if warm else network.initial(1, fit.generator)
         first_rates = torch.full((len(network.hidden),), self.first_rate(len(x)))
         trained = train_dropout(
             network,
@@ -108,14 +96,15 @@ class DropoutPosterior(NetworkPosterior):
             masks=masks,
             lengthscale=self.lengthscale,
             training=self.settings,
-            generator=generator,
+            generator=fit.generator,
+            groups=fit.groups,
             least_rate=self.lower_bound(len(x)),
-            first_step=max(0, self.settings.steps - self.settings.warm_steps) if warm else 0,
-            progress=progress,
+            first_step=fit.first_step(self.settings),
+            progress=fit.progress,
         )
         (self.theta, noise_parameters), self.log_odds = trained.state
         self.keep(network, noise_parameters)
-        return self._report(trained, x, y, begun)
+        return self._report(trained, fit)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> NetworkFunction:
         """Draw n thinned networks: one binary mask [n, 1, width] per hidden layer, the same for every input, step and candidate."""
@@ -125,24 +114,22 @@ class DropoutPosterior(NetworkPosterior):
         return network.function(Parameters(self.theta, self.noise_parameters), n, masks)
 
     @torch.no_grad()
-    def _report(self, trained: TrainedDropout, x: Tensor, y: Tensor, begun: float) -> FitReport:
+    def _report(self, trained: TrainedDropout, fit: Fit) -> FitReport:
+        x, y = fit.x, fit.y
         function = self.sample(_REPORT_DRAWS, torch.Generator().manual_seed(0))
         mean = torch.cat([function(rows.unsqueeze(0)).mean.mean(0) for rows in x.split(_REPORT_ROWS)])
         seen = torch.ones(len(y), dtype=torch.bool, device=y.device)
         seen[trained.held_out] = False
         r2 = r_squared(y[seen], mean[seen])
         r2_held_out = r_squared(y[~seen], mean[~seen]) if len(trained.held_out) else None
-        collapsed = [str(output) for output, value in enumerate(r2_held_out or r2) if not value >= _COLLAPSED]
-        warnings = (f"outputs {', '.join(collapsed)} are predicted no better than by their mean",) if collapsed else ()
         return FitReport(
             nll=trained.nll,
             penalty=trained.penalty,
             steps=trained.steps,
-            seconds=time.perf_counter() - begun,
+            seconds=fit.seconds,
             r2_train=r2,
             r2_held_out=r2_held_out,
             at_bound=self._at_bound(len(x)),
-            warnings=warnings,
             curves=trained.curves,
         )
 

@@ -1,30 +1,30 @@
 """`BootstrapEnsemble`: K networks, each trained on its own bootstrap sample of the data."""
 
-import time
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.networks.held_out import FEWEST_GROUPS, choose_held_out
 from bayesdyn.networks.mean_first import MeanFirst, train_mean_first
 from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
-from bayesdyn.networks.training import Trained, Training, train
+from bayesdyn.networks.training import Trained, Training, score_rows, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 
-_REPORT_ROWS = 2000
-_COLLAPSED = 0.05
+_HELD_OUT = 0.1  # the share of rows, in whole groups
+_SPARED = -1  # counts of rows neither trained on nor scored: their neighbours are trained on
 
 
 class BootstrapEnsemble(NetworkPosterior):
     r"""p(θ|D) ≈ (1/K) Σ_k δ(θ - θ_k): K networks that differ by their start, their order of data and their bootstrap sample.
 
     θ_k = argmin nll(D_k) + (1/2N) Σ_l fan_in_l |W_l|² + ...: the mode under the prior W ~ N(0, 1/fan_in) given N rows drawn with
-    replacement. The rows that a member never saw (e⁻¹ of them) choose its best state. `noise` is `Heteroscedastic()` (a variance
+    replacement. The rows that a member never saw (e⁻¹ of them) choose its best state; with `fit_groups`, and five groups or more,
+    those of a tenth of the groups do, others for each member. `noise` is `Heteroscedastic()` (a variance
     per x and output), `Homoscedastic()` (per output) or `OutOfBag()` (deterministic members, a variance from out-of-bag residuals).
     `hidden=None` takes two layers of 64 below 1,000 rows and three of 200 from there on.
 
@@ -69,47 +69,51 @@ class BootstrapEnsemble(NetworkPosterior):
         """The fitted members; a later fit replaces these tensors and never writes into them."""
         return Parameters(self.theta, self.noise_parameters)
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Train the members from scratch, or with `warm_start` from where they ended, for the last part of the schedule.
 
         A warm start takes the first rows for those of the last fit, so data must be appended: their place in the bootstrap samples
         is kept, and rows held out then are still rows that a member has never seen.
         """
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
-        start = self.parameters_of_members if warm else network.initial(self.members, generator)
-        counts = self._resample(len(x), warm, generator).to(x.device)
+        network, x, y, generator = fit.network, fit.x, fit.y, fit.generator
+        start = self.parameters_of_members if fit.warm else network.initial(self.members, generator)
+        counts = self._resample(fit).to(x.device)
         parts = self.mean_first.parts(self.settings, network)
-        if warm:
-            first = max(0, parts[-1].steps - parts[-1].warm_steps)
+        if fit.warm:
+            first, last = fit.first_step(parts[-1]), parts[-1]
             trained = train(
-                network, start, x, y, counts, training=parts[-1], generator=generator, first_step=first, progress=progress
+                network, start, x, y, counts, training=last, generator=generator, first_step=first, progress=fit.progress
             )
         else:
-            trained = train_mean_first(network, start, x, y, counts, parts=parts, generator=generator, progress=progress)
+            trained = train_mean_first(network, start, x, y, counts, parts=parts, generator=generator, progress=fit.progress)
         self.theta = trained.parameters.theta
         self.keep(network, trained.parameters.noise)
         self.counts = counts
-        return self._report(trained, x, y, time.perf_counter() - begun)
+        return self._report(trained, fit)
 
-    def _resample(self, rows: int, warm: bool, generator: torch.Generator) -> Int[Tensor, "K N"]:
+    def _resample(self, fit: Fit) -> Int[Tensor, "K N"]:
         """Return how often each member sees each row; rows of the last fit keep their counts in a warm start."""
-        old = self.counts.cpu() if warm and self.counts.shape[1] <= rows else torch.zeros(self.members, 0, dtype=torch.int64)
+        rows = len(fit.x)
+        old = self.counts.cpu() if fit.warm and self.counts.shape[1] <= rows else torch.zeros(self.members, 0, dtype=torch.int64)
         new = rows - old.shape[1]
-        counts = torch.ones(old.shape[0], new, dtype=torch.int64)
-        if self.bootstrap and new > 0:
-            drawn = torch.randint(new, counts.shape, generator=generator, device=generator.device).cpu()
-            counts = torch.zeros_like(counts).scatter_add_(1, drawn, counts)
+        if not self.bootstrap or new == 0:
+            return torch.cat([old, torch.ones(old.shape[0], new, dtype=torch.int64)], 1)
+        if old.shape[1] == 0 and fit.groups is not None and len(fit.groups.unique()) >= FEWEST_GROUPS:
+            return self._resample_groups(fit.groups, fit.generator)
+        drawn = torch.randint(new, (self.members, new), generator=fit.generator, device=fit.generator.device).cpu()
+        counts = torch.zeros(self.members, new, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
+        if bool((old < 0).any()):
+            counts[counts == 0] = _SPARED  # the groups held out at first go on to be the ones that are scored
         return torch.cat([old, counts], 1)
+
+    def _resample_groups(self, groups: Int[Tensor, " N"], generator: torch.Generator) -> Int[Tensor, "K N"]:
+        """Hold out a tenth of the groups, others for each member, and draw from the rest: equally many rows for all members."""
+        rows = len(groups)
+        held = torch.stack([choose_held_out(rows, round(_HELD_OUT * rows), groups, generator) for _ in range(self.members)])
+        weight = (~held).double()
+        drawn = torch.multinomial(weight, int(weight.sum(1).min()), replacement=True, generator=generator)
+        counts = torch.zeros(self.members, rows, dtype=torch.int64).scatter_add_(1, drawn, torch.ones_like(drawn))
+        return torch.where(held | (counts > 0), counts, _SPARED)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Draw n functions: n // K of each member in blocks, the n mod K left over from a random subset of members.
@@ -125,9 +129,9 @@ class BootstrapEnsemble(NetworkPosterior):
         return Predictive.from_draws(self.network.function(self.parameters_of_members)(x.unsqueeze(0)))
 
     @torch.no_grad()
-    def _report(self, trained: Trained, x: Tensor, y: Tensor, seconds: float) -> FitReport:
-        function = self.network.function(trained.parameters)
-        mean = torch.cat([function(rows.unsqueeze(0)).mean for rows in x.split(_REPORT_ROWS)], 1)
+    def _report(self, trained: Trained, fit: Fit) -> FitReport:
+        y = fit.y
+        nll, mean = score_rows(fit.network, trained.parameters, fit.x, y, self.counts)
         unseen = (self.counts == 0).to(y.dtype).unsqueeze(-1)
         held_out = unseen.sum(0).squeeze(-1) > 0
         r2_held_out = None
@@ -135,22 +139,18 @@ class BootstrapEnsemble(NetworkPosterior):
             average = (mean * unseen).sum(0)[held_out] / unseen.sum(0)[held_out]
             r2_held_out = r_squared(y[held_out], average)
         return FitReport(
-            nll=float(trained.nll.mean()),
+            nll=float(nll.mean()),
             penalty=float(trained.penalty.mean()),
             steps=trained.steps,
-            seconds=seconds,
+            seconds=fit.seconds,
             r2_train=r_squared(y, mean.mean(0)),
             r2_held_out=r2_held_out,
-            warnings=self._warnings(trained, r2_held_out),
+            warnings=self._warnings(trained),
             curves=trained.curves,
         )
 
-    def _warnings(self, trained: Trained, r2_held_out: tuple[float, ...] | None) -> tuple[str, ...]:
-        found = []
+    def _warnings(self, trained: Trained) -> tuple[str, ...]:
         blind = int(trained.held_out_nll.isnan().sum())
         if self.bootstrap and blind:
-            found.append(f"{blind} of {self.members} members have no out-of-bag rows and were trained to the end: too few rows")
-        collapsed = [str(output) for output, r2 in enumerate(r2_held_out or ()) if not r2 >= _COLLAPSED]
-        if collapsed:
-            found.append(f"outputs {', '.join(collapsed)} are predicted no better than by their mean on out-of-bag rows")
-        return tuple(found)
+            return (f"{blind} of {self.members} members have no held-out rows and were trained to the end: too few rows",)
+        return ()

@@ -12,8 +12,8 @@ from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.kernels import RBF, GPyTorchKernel, Kernel, KernelParameters
 from bayesdyn.linalg import add_diagonal, extend_cholesky, jittered_cholesky, triangular_inverse
 from bayesdyn.numerics import check_memory, fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
-from bayesdyn.posteriors.gp_diagnosis import check_hyperparameters, check_positive, check_target_scale, scale_warnings
+from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared, scale_warnings
+from bayesdyn.posteriors.gp_diagnosis import check_hyperparameters, check_positive, check_target_scale
 from bayesdyn.posteriors.gp_family import family_of
 from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
 

@@ -62,20 +62,6 @@ def bound_warnings(bounds: list[AtBound]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def scale_warnings(x: Tensor, y: Tensor) -> tuple[str, ...]:
-    """Return a sentence if a column's spread is far from 1, where the default bounds and priors no longer fit."""
-    found = []
-    for name, values in (("x", x), ("y", y)):
-        rms = values.double().square().mean(0).sqrt()
-        odd = ((rms > 10) | ((rms < 0.1) & (rms > 0))).nonzero().flatten().tolist()
-        if odd:
-            found.append(
-                f"{name} is not whitened (root mean square of column {odd[0]}: {float(rms[odd[0]]):.2g}); the bounds and priors "
-                "expect about 1, so standardise it first"
-            )
-    return tuple(found)
-
-
 def check_target_scale(y: Float[Tensor, "N E"], training: GPTraining) -> None:
     """Raise `DataError` if an output is more than a hundred times larger than the prior can be, sure to be wrong by far.
 

@@ -1,7 +1,6 @@
 """`Laplace`: one network at its mode, and a Gaussian over its parameters from the curvature there."""
 
 import math
-import time
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,11 +15,11 @@ from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic, Noise
 from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, r_squared
 from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, at_bound, maximise_evidence
 from bayesdyn.posteriors.laplace_mode import Held, check_memory, gauss_newton_step, layer_of_parameter, linearise
 from bayesdyn.posteriors.laplace_structures import Curvature, FullGGN, Structure
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 
 _VALUES_AT_ONCE = 2**22
 # Of the targets' variance, where the evidence sets the noise. From a smaller start, few noisy rows are followed too closely before
@@ -94,36 +93,23 @@ class Laplace(NetworkPosterior):
             * self.prior_scale[layer_of_parameter(self.network).to(self.theta.device)]
         )
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Train the mode and maximise the evidence, in turn while the evidence rises; warm, from the last mode and δ on.
 
         Raises `ConfigurationError` when the Jacobian of the data would not fit into memory.
         """
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
-        check_memory(self.structure, network, len(x))
-        fitted = self._alternate(network, (x, y), warm, generator, progress)
+        check_memory(self.structure, fit.network, len(fit.x))
+        fitted = self._alternate(fit)
         self.theta = fitted.parameters.theta
-        self.keep(network, fitted.parameters.noise)
+        self.keep(fit.network, fitted.parameters.noise)
         self.prior_scale, (self.directions, self.eigenvalues) = fitted.scale, fitted.curvature
-        return self._report(x, y, fitted, time.perf_counter() - begun)
+        return self._report(fit, fitted)
 
-    def _alternate(
-        self, network: Network, data: tuple[Tensor, Tensor], warm: bool, generator: torch.Generator, progress: Progress | None
-    ) -> _Fitted:
+    def _alternate(self, fit: Fit) -> _Fitted:
         """Train the mode under δ and σ², then maximise the evidence at it; again from there, while that raises the evidence."""
-        x, y = data
-        parameters = self.mode if warm else self._initial(network, generator)
-        scale = self.prior_scale if warm else torch.ones(len(network.widths) - 1, dtype=torch.float64, device=x.device)
+        network, x, y = fit.network, fit.x, fit.y
+        parameters = self.mode if fit.warm else self._initial(network, fit.generator)
+        scale = self.prior_scale if fit.warm else torch.ones(len(network.widths) - 1, dtype=torch.float64, device=x.device)
         base, layers = network.prior_precision().to(x.device), layer_of_parameter(network).to(x.device)
         counts = torch.ones(1, len(x), dtype=torch.int64, device=x.device)
         steps, best = 0, -math.inf
@@ -136,10 +122,10 @@ class Laplace(NetworkPosterior):
                 y,
                 counts,
                 training=self.settings,
-                generator=generator,
-                first_step=max(0, self.settings.steps - self.settings.warm_steps) if warm or round_ else 0,
+                generator=fit.generator,
+                first_step=replace(fit, warm=fit.warm or round_ > 0).first_step(self.settings),
                 precision=base * scale[layers],
-                progress=progress,
+                progress=fit.progress,
             )
             steps += trained.steps
             parameters, scale, curvature, log_evidence = self._finish(network, trained.parameters, scale, x, y)
@@ -216,8 +202,8 @@ class Laplace(NetworkPosterior):
         return self.structure.spread(self._curvature, derivative * self._prior_std).square().sum(-1)
 
     @torch.no_grad()
-    def _report(self, x: Tensor, y: Tensor, fitted: _Fitted, seconds: float) -> FitReport:
-        network = self.network
+    def _report(self, fit: Fit, fitted: _Fitted) -> FitReport:
+        network, x, y = fit.network, fit.x, fit.y
         columns = network.columns(self.theta, x.unsqueeze(0))
         first = self.structure.first_layer(network)
         gamma = float(self.structure.determined(self._curvature).sum())
@@ -228,7 +214,7 @@ class Laplace(NetworkPosterior):
             nll=float(network.nll(columns, self.noise_parameters, y.unsqueeze(0)).mean()),
             penalty=float(network.penalty(self.mode, len(x), self.prior_precision.to(x.dtype))),
             steps=fitted.steps,
-            seconds=seconds,
+            seconds=fit.seconds,
             r2_train=r_squared(y, columns[0, :, : network.outputs]),
             at_bound=at_bound(Hyperparameters(self.prior_scale[first:], self.noise_parameters), first),
             warnings=tuple(warnings),

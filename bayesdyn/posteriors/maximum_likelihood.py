@@ -1,20 +1,17 @@
 """`MaximumLikelihood`: one network and no doubt about it, the baseline that everything else is compared with."""
 
-import time
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.networks.held_out import choose_held_out
 from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
-from bayesdyn.networks.training import Trained, Training, train
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
-
-_REPORT_ROWS = 2000
+from bayesdyn.networks.training import Trained, Training, score_rows, train
+from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 
 
 class MaximumLikelihood(NetworkPosterior):
@@ -57,25 +54,14 @@ class MaximumLikelihood(NetworkPosterior):
         self.register_buffer("theta", torch.empty(0, 0))
         self.register_buffer("counts", torch.empty(0, 0, dtype=torch.int64))
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Train from scratch, or with `warm_start` from where the last fit ended, for the last part of the schedule.
 
         A warm start takes the first rows for those of the last fit, so data must be appended: rows held out then still are.
         """
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
-        start = Parameters(self.theta, self.noise_parameters) if warm else network.initial(1, generator)
-        counts = self._split(len(x), warm, generator).to(x.device)
-        first = max(0, self.settings.steps - self.settings.warm_steps) if warm else 0
+        network, x, y = fit.network, fit.x, fit.y
+        start = Parameters(self.theta, self.noise_parameters) if fit.warm else network.initial(1, fit.generator)
+        counts = self._split(fit).to(x.device)
         trained = train(
             network,
             start,
@@ -83,23 +69,24 @@ class MaximumLikelihood(NetworkPosterior):
             y,
             counts,
             training=self.settings,
-            generator=generator,
+            generator=fit.generator,
             precision=torch.zeros(network.size),
-            first_step=first,
-            progress=progress,
+            first_step=fit.first_step(self.settings),
+            progress=fit.progress,
         )
         self.theta = trained.parameters.theta
         self.keep(network, trained.parameters.noise)
         self.counts = counts
-        return self._report(trained, x, y, time.perf_counter() - begun)
+        return self._report(trained, fit)
 
-    def _split(self, rows: int, warm: bool, generator: torch.Generator) -> Int[Tensor, "1 N"]:
+    def _split(self, fit: Fit) -> Int[Tensor, "1 N"]:
         """Return 1 for each row trained on, 0 for each held out; rows of the last fit stay where they were in a warm start."""
-        old = self.counts.cpu() if warm and self.counts.shape[1] <= rows else torch.zeros(1, 0, dtype=torch.int64)
-        new = torch.ones(1, rows - old.shape[1], dtype=torch.int64)
-        order = torch.randperm(new.shape[1], generator=generator, device=generator.device).cpu()
-        new[0, order[: int(self.held_out * new.shape[1])]] = 0
-        return torch.cat([old, new], 1)
+        rows = len(fit.x)
+        old = self.counts.cpu() if fit.warm and self.counts.shape[1] <= rows else torch.zeros(1, 0, dtype=torch.int64)
+        new = rows - old.shape[1]
+        groups = None if fit.groups is None else fit.groups[old.shape[1] :]
+        held = choose_held_out(new, int(self.held_out * new), groups, fit.generator)
+        return torch.cat([old, (~held).long().unsqueeze(0)], 1)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Return the one network as n draws; no randomness is left, so `generator` stays as it is."""
@@ -112,14 +99,14 @@ class MaximumLikelihood(NetworkPosterior):
         return Predictive.from_draws(self.sample(1)(x.unsqueeze(0)))
 
     @torch.no_grad()
-    def _report(self, trained: Trained, x: Tensor, y: Tensor, seconds: float) -> FitReport:
-        function, unseen = self.sample(1), self.counts[0] == 0
-        mean = torch.cat([function(rows.unsqueeze(0)).mean[0] for rows in x.split(_REPORT_ROWS)])
+    def _report(self, trained: Trained, fit: Fit) -> FitReport:
+        y, unseen = fit.y, self.counts[0] == 0
+        nll, (mean,) = score_rows(fit.network, trained.parameters, fit.x, y, self.counts)
         return FitReport(
-            nll=float(trained.nll.mean()),
+            nll=float(nll.mean()),
             penalty=float(trained.penalty.mean()),
             steps=trained.steps,
-            seconds=seconds,
+            seconds=fit.seconds,
             r2_train=r_squared(y[~unseen], mean[~unseen]),
             r2_held_out=r_squared(y[unseen], mean[unseen]) if int(unseen.sum()) >= 2 else None,
             curves=trained.curves,

@@ -1,9 +1,6 @@
 """`MeanField`: a network whose weights have a factorised Gaussian posterior (Bayes by Backprop), inferred through Pyro."""
 
-import time
-
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
@@ -12,8 +9,8 @@ from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.priors import GaussianPrior, Prior
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 from bayesdyn.posteriors.variational_schedule import VariationalTraining
 
 _REPORT_DRAWS, _REPORT_ROWS = 16, 2000
@@ -67,15 +64,7 @@ class MeanField(NetworkPosterior):
         self.register_buffer("location", torch.empty(0))
         self.register_buffer("scale", torch.empty(0))
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Infer q from scratch, or with `warm_start` from the last q, for `warm_steps` steps.
 
         The report has the expected nll under q and, as its penalty, temperature·KL(q ‖ p)/N. A warning says when the losses still
@@ -83,9 +72,7 @@ class MeanField(NetworkPosterior):
         """
         from bayesdyn.posteriors.variational_inference import BayesByBackprop, Problem, infer  # Pyro is slow to import
 
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
+        network, x, y, generator, warm = fit.network, fit.x, fit.y, fit.generator, fit.warm
         start = (self.location, self.scale, self.noise_parameters) if warm else self._start(network, generator)
         seed, noise_seed = torch.randint(2**62, (2,), generator=generator, device=generator.device).tolist()
         problem = Problem(network, self.prior, self.temperature, self.estimator, len(x))
@@ -93,7 +80,7 @@ class MeanField(NetworkPosterior):
         bayes = BayesByBackprop(problem, location, scale, noise, torch.Generator(x.device).manual_seed(noise_seed))
         steps = self.settings.warm_steps if warm else self.settings.steps
         ramp = 0 if warm else round(self.settings.ramp * steps)
-        inferred = infer(bayes, x, y, training=self.settings, steps=steps, ramp=ramp, seed=seed, progress=progress)
+        inferred = infer(bayes, x, y, training=self.settings, steps=steps, ramp=ramp, seed=seed, progress=fit.progress)
         self.location, self.scale = inferred.location, inferred.scale
         self.keep(network, inferred.noise)
         nll, r2 = self._score(x, y, generator)
@@ -101,7 +88,7 @@ class MeanField(NetworkPosterior):
             nll=nll,
             penalty=self.temperature * inferred.kl,
             steps=inferred.steps,
-            seconds=time.perf_counter() - begun,
+            seconds=fit.seconds,
             r2_train=r2,
             warnings=() if inferred.converged else (f"nll or kl still moved after {steps} steps; allow more",),
             curves=inferred.curves,

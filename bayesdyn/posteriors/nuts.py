@@ -1,6 +1,5 @@
 """`NUTS`: draws from the posterior of a small network by Hamiltonian Monte Carlo, the reference for all other networks."""
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +11,9 @@ from bayesdyn.errors import ConfigurationError, DataError
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
+from bayesdyn.posteriors.base import FitReport, Function, r_squared
 from bayesdyn.posteriors.monte_carlo import effective_sample_size, split_r_hat
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 from bayesdyn.posteriors.no_u_turn import Chains, NoUTurn
 from bayesdyn.posteriors.nuts_density import NetworkDensity
 from bayesdyn.posteriors.nuts_metric import ChainwiseMetric
@@ -96,33 +95,22 @@ class NUTS(NetworkPosterior):
         """The stored networks, chains in turn; a later fit replaces these tensors and never writes into them."""
         return Parameters(self.theta, self.noise_parameters)
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Run the chains from the prior or, with `warm_start`, from where those of the last fit ended, with a shorter warm-up.
 
         The report has the expected nll under the posterior, as its penalty E |θ/s|²/2N, and as curves R̂ and effective size at up
         to 50 inputs and for the noise of each output, and divergences, acceptance and step size per chain.
         """
-        network, warm = self.network_for(x, y, warm_start)
-        self._check_size(network, len(x))
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
-        sampling, density = self.sampling, NetworkDensity(network, x.double(), y.double())
-        start = self._ends(density) if warm else density.starts(sampling.chains, generator)
+        self._check_size(fit.network, len(fit.x))
+        sampling, density = self.sampling, NetworkDensity(fit.network, fit.x.double(), fit.y.double())
+        start = self._ends(density) if fit.warm else density.starts(sampling.chains, fit.generator)
         sampler = NoUTurn(density, target_accept=sampling.target_accept, max_tree_depth=sampling.max_tree_depth)
-        warmup = sampling.warm_warmup if warm else sampling.warmup
-        chains = sampler.run(start, warmup, sampling.draws, generator, progress, ChainwiseMetric(torch.ones_like(start)))
+        warmup = sampling.warm_warmup if fit.warm else sampling.warmup
+        chains = sampler.run(start, warmup, sampling.draws, fit.generator, fit.progress, ChainwiseMetric(torch.ones_like(start)))
         parameters = density.parameters(self._thinned(chains))
-        self.theta = parameters.theta.to(x)
-        self.keep(network, parameters.noise.to(x))
-        return _report(density, chains, parameters, warmup + sampling.draws, time.perf_counter() - begun)
+        self.theta = parameters.theta.to(fit.x)
+        self.keep(fit.network, parameters.noise.to(fit.x))
+        return _report(density, chains, parameters, warmup + sampling.draws, fit.seconds)
 
     def _check_size(self, network: Network, rows: int) -> None:
         sampling = self.sampling

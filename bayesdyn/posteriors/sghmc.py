@@ -1,6 +1,5 @@
 """`SGHMC`: draws from the posterior of a network's weights by Langevin dynamics, with what tells whether to believe them."""
 
-import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
 from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
 from bayesdyn.posteriors.monte_carlo import effective_sample_size, split_r_hat
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 from bayesdyn.posteriors.sghmc_schedule import Constant, Schedule
 
 _PROBES, _TRACE = 50, 200
@@ -126,31 +125,21 @@ class SGHMC(NetworkPosterior):
         """All stored draws, chains in turn; a later fit replaces these tensors and never writes into them."""
         return Parameters(self.theta, self.noise_parameters)
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Train the chains' starts and run the chains; with `warm_start` from the last draw of each, trained a little.
 
         Raises `NumericalError` when chains keep running away.
         """
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
-        start = self._last() if warm else network.initial(self.chains, generator)
+        network, x, y, generator = fit.network, fit.x, fit.y, fit.generator
+        start = self._last() if fit.warm else network.initial(self.chains, generator)
         counts = torch.ones(self.chains, len(x), dtype=torch.int64, device=x.device)
-        first = max(0, self.settings.steps - self.settings.warm_steps) if warm else 0
+        first = fit.first_step(self.settings)
         trained = train(network, start, x, y, counts, training=self.settings, generator=generator, first_step=first)
-        run = self._run(Energy.of(network, x, y), trained.parameters, generator, progress)
+        run = self._run(Energy.of(network, x, y), trained.parameters, generator, fit.progress)
         self.theta, self.temperature = run.theta, run.temperatures
         self.keep(network, run.noise)
         self.r_hat, self.effective_size = split_r_hat(run.trace), effective_sample_size(run.trace)
-        return self._report(run, x, y, trained.steps + len(self.stages) + self.sampling.burn_in, time.perf_counter() - begun)
+        return self._report(run, x, y, trained.steps + len(self.stages) + self.sampling.burn_in, fit.seconds)
 
     def _last(self) -> Parameters:
         """Return the last draw of each chain (a state with fewer draws than chains is repeated)."""

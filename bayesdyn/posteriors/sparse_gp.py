@@ -11,8 +11,8 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.kernels import RBF, Kernel, KernelParameters
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared
-from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, explain_singular, scale_warnings
+from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared, scale_warnings
+from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, explain_singular
 from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
 from bayesdyn.posteriors.pathwise import PathwiseFunction, draw_prior
 from bayesdyn.posteriors.sparse_evaluator import (

@@ -1,11 +1,13 @@
 """`Standardize`: any posterior for raw tabular data, whitened on the way in and put back into raw units on the way out."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
@@ -111,6 +113,30 @@ class Standardize(Posterior):
         Raises `DataError` for anything but floating-point tensors, `ShapeError` for a warm start with other D or E, and what the
         wrapped posterior raises; the statistics then stay as they were.
         """
+        return self._fit(self.posterior.fit, x, y, warm_start, generator, progress)
+
+    def fit_groups(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        groups: Int[Tensor, " N"],
+        *,
+        warm_start: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Fit as `fit` does; rows with one number in `groups` belong together."""
+        return self._fit(partial(_fit_groups, self.posterior, groups), x, y, warm_start, generator, progress)
+
+    def _fit(
+        self,
+        fit: Callable[..., FitReport],
+        x: Tensor,
+        y: Tensor,
+        warm_start: bool,
+        generator: torch.Generator | None,
+        progress: Progress | None,
+    ) -> FitReport:
         _check_tensors(x, y)
         check_training_data(x, y)
         features, targets = spread(x), spread(y)
@@ -123,7 +149,7 @@ class Standardize(Posterior):
             statistics = Statistics(features.mean, _feature_scale(features), targets.mean, _target_scale(targets))
             warnings = _constants("x", features, "it cannot tell anything about y")
             warnings += _constants("y", targets, "it is predicted as that constant")
-        report = self.posterior.fit(*_whitened(statistics, x, y), warm_start=warm_start, generator=generator, progress=progress)
+        report = fit(*_whitened(statistics, x, y), warm_start=warm_start, generator=generator, progress=progress)
         self.feature_mean, self.feature_std, self.target_mean, self.target_std = statistics
         volume = float(statistics.target_std.log().sum())
         return replace(report, nll=report.nll + volume, warnings=warnings + report.warnings)
@@ -187,6 +213,10 @@ class StandardizedFunction(Function):
         moved.statistics = Statistics(*(part.to(device=device) for part in self.statistics))
         moved.dtype = dtype or self.dtype
         return moved
+
+
+def _fit_groups(posterior: Posterior, groups: Tensor, x: Tensor, y: Tensor, **options: Any) -> FitReport:
+    return posterior.fit_groups(x, y, groups, **options)
 
 
 def _whitened(statistics: Statistics, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """`SWAG`: a Gaussian over a network's weights from the way that constant-rate stochastic gradient descent takes."""
 
-import time
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,8 +10,8 @@ from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
-from bayesdyn.posteriors.network_posterior import NetworkPosterior
+from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 from bayesdyn.posteriors.swag_sgd import Averaging, Pace, Walk, choose_pace, walk
 
 _REPORT_DRAWS, _REPORT_ROWS = 16, 2000
@@ -71,29 +69,19 @@ class SWAG(NetworkPosterior):
         self.register_buffer("diagonal", torch.empty(0, 0))
         self.register_buffer("deviations", torch.empty(0, 0, 0))
 
-    def fit(
-        self,
-        x: Float[Tensor, "N D"],
-        y: Float[Tensor, "N E"],
-        *,
-        warm_start: bool = False,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> FitReport:
+    def learn(self, fit: Fit) -> FitReport:
         """Train K networks to their modes and walk from there; with `warm_start` from the last means, trained a little."""
-        network, warm = self.network_for(x, y, warm_start)
-        begun = time.perf_counter()
-        generator = generator or torch.Generator().manual_seed(0)
-        start = Parameters(self.location, self.noise_parameters) if warm else network.initial(self.members, generator)
+        network, x, y, generator = fit.network, fit.x, fit.y, fit.generator
+        start = Parameters(self.location, self.noise_parameters) if fit.warm else network.initial(self.members, generator)
         counts = torch.ones(len(start.theta), len(x), dtype=torch.int64, device=x.device)
-        first = max(0, self.settings.steps - self.settings.warm_steps) if warm else 0
+        first = fit.first_step(self.settings)
         mode = train(network, start, x, y, counts, training=self.settings, generator=generator, first_step=first).parameters
         energy = Energy.of(network, x, y)
         pace = choose_pace(energy, mode, self.averaging, generator)
-        walked = walk(energy, mode, pace, self.averaging, generator, progress)
+        walked = walk(energy, mode, pace, self.averaging, generator, fit.progress)
         self.location, self.diagonal, self.deviations = walked.mean, walked.var, walked.deviations
         self.keep(network, _noise_of(energy, Parameters(walked.mean, mode.noise), pace))
-        return self._report(walked, pace, x, y, generator, time.perf_counter() - begun)
+        return self._report(walked, pace, x, y, generator, fit.seconds)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Draw n networks: n // K from each member in blocks, the n mod K left over from a random subset of members."""

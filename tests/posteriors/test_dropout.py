@@ -366,4 +366,4 @@ def test_options_without_a_meaning_are_refused(kind) -> None:
 def test_a_loss_that_is_not_finite_says_what_to_do() -> None:
     x, y = wave(20)
     with pytest.raises(NumericalError, match="whiten"):
-        MCDropout(training=QUICK).fit(x, y * 1e30)
+        MCDropout(training=Training(steps=30, learning_rate=1e30)).fit(x, y)
