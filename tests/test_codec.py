@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from bayesdyn.codec import BaseCodec, Codec, LagCodec
+from bayesdyn.codec import BaseCodec, Codec, IdentityCodec, LagCodec
 from bayesdyn.data import LagLayout, Log, Transitions, lagged
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
@@ -262,3 +262,27 @@ def test_encoding_and_decoding_are_differentiable(codec: BaseCodec, sizes: tuple
     inputs = tuple(t.clone().requires_grad_() for t in (state, action, y))
     assert torch.autograd.gradcheck(lambda s, a, _: codec.encode(s, a), inputs)
     assert torch.autograd.gradcheck(lambda s, a, t: codec.decode(s, a, Gaussian(t, t.square())), inputs)
+
+
+@pytest.mark.parametrize("angles", [[], [0, 3]])
+def test_the_identity_codec_leaves_states_and_actions_as_they_are(angles: list[int]) -> None:
+    data, codec = transitions(), IdentityCodec(angles)
+    with pytest.raises(NotFittedError):
+        codec.encode(data.state, data.action)
+    codec.fit(data)
+    assert codec.outputs == list(range(S))
+    assert codec.encode(data.state, data.action).equal(torch.cat([data.state, data.action], -1))
+    turns = torch.zeros_like(data.state)
+    turns[:, angles] = 2 * math.pi * torch.randint(-2, 3, (len(turns), len(angles)), generator=torch.Generator().manual_seed(1))
+    target, turned = (codec.target(data.state, data.next_state + shift) for shift in (0.0, turns))
+    torch.testing.assert_close(target, turned)
+    assert bool(((target - data.state)[:, angles].abs() <= math.pi + 1e-9).all())
+    others = [i for i in range(S) if i not in angles]
+    assert target[:, others].equal(data.next_state[:, others])
+    answer = codec.decode(data.state, data.action, Gaussian(target, torch.ones_like(target)))
+    assert answer.mean.equal(target)
+    fresh = IdentityCodec(angles)
+    fresh.load_state_dict(codec.state_dict())
+    assert fresh.target(data.state, data.next_state).equal(target)
+    with pytest.raises(ConfigurationError, match="indices from 0 to 4"):
+        IdentityCodec([5]).fit(data)

@@ -14,6 +14,7 @@ from bayesdyn.posteriors.chain_adaptation import DenseMetric
 from bayesdyn.posteriors.density_mode import find_mode, inverse_curvature_factor
 from bayesdyn.posteriors.no_u_turn import NoUTurn
 
+_OVERDISPERSION = 2.0  # spread of the starts around their modes, in posterior stds
 _FEWEST = 4  # draws per chain that split diagnostics can be computed from
 
 
@@ -53,9 +54,10 @@ def run_nuts(
     `model` is evaluated for C chains at once, inside `pyro.plate("chains", C)` (see `PyroDensity`): sites have values [C, *event]
     and observations want one density per chain, `Normal(mean, std).to_event(2)` for a mean [C, N, E]. It computes in the dtype of
     its own distributions.
-    Each chain starts at the best of 16 draws from the prior, or at `initial[site]`, [chains, *event] in the site's own space. Step
-    size and mass matrix adapt during the `warmup` transitions: a diagonal one from the identity, or with `full_mass`, for a few
-    parameters, a dense one from the curvature at the mode that the first start leads to.
+    Step size and mass matrix adapt during the `warmup` transitions. The mass matrix is diagonal and starts as the identity; with
+    `full_mass`, for a few parameters, it is dense and starts as the curvature at the highest mode found.
+    Each chain starts at the best of 16 draws from the prior; with `full_mass` at the mode that this leads to, displaced by twice
+    the posterior's spread; or at `initial[site]`, [chains, *event] in the site's own space.
     Random numbers come from `generator`; the global random state and Pyro's settings stay as they were, and the parameter store is
     not used. `progress` counts transitions. Ctrl-C leaves at once and changes nothing.
 
@@ -84,7 +86,14 @@ def run_nuts(
     density = PyroDensity(model, generator)
     start = density.starts(chains, generator) if initial is None else density.flat(initial)
     sampler = NoUTurn(density, target_accept=target_accept, full_mass=full_mass, max_tree_depth=max_tree_depth)
-    metric = DenseMetric(inverse_curvature_factor(density, find_mode(density, start[0]))) if full_mass else None
+    metric = None
+    if full_mass:
+        modes = torch.stack([find_mode(density, z) for z in start])
+        factor = inverse_curvature_factor(density, modes[int(density(modes).argmax())])
+        metric = DenseMetric(factor)
+        if initial is None:
+            noise = torch.randn(modes.shape, generator=generator, dtype=modes.dtype, device=generator.device).to(modes.device)
+            start = modes + _OVERDISPERSION * noise @ factor.mT
     found = sampler.run(start, warmup, draws, generator, progress, metric)
     return Samples(density.constrained(found.z), found.divergences, found.acceptance, found.step_size)
 

@@ -72,7 +72,7 @@ class Physics(Posterior):
     >>> from pyro.distributions import Normal
     >>> x = torch.linspace(-1, 1, 40, dtype=torch.float64).reshape(20, 2)
     >>> def step(state, action, parameters): return state + parameters["gain"].unsqueeze(-1) * action
-    >>> posterior = Physics(step, {"gain": Normal(0.0, 1.0)}, inference=NUTSInference(chains=2, warmup=50, draws=50))
+    >>> posterior = Physics(step, {"gain": Normal(0.0, 1.0)}, inference=VariationalInference(steps=30))
     >>> report = posterior.fit(x, x[:, :1] + 0.7 * x[:, 1:], generator=torch.Generator().manual_seed(0))
     >>> round(report.summary[0].mean, 2), posterior.sample(5).n
     (0.7, 5)

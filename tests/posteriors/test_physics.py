@@ -144,12 +144,19 @@ def test_the_chains_keep_the_contract() -> None:
     check_posterior(lambda: toy_physics(QUICK), grows_off_data=False)
 
 
+def straight(state: Tensor, action: Tensor, p: dict[str, Tensor]) -> Tensor:
+    """A step that leaves the curves of the toy function to the residual."""
+    return torch.stack([p["a"] * state[..., 0] + p["b"] * state[..., 1], p["d"] * state[..., 0] + p["e"]], -1)
+
+
 @pytest.mark.slow
-def test_a_residual_keeps_the_contract() -> None:
-    gp = GPTraining(restarts=0, max_steps=20)
-    check_posterior(
-        lambda: WithResidual(toy_physics(SVI), ExactGP(training=gp)), grows_off_data=False, feature_error=0.05, compiles=False
-    )
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_residual_keeps_the_contract(dtype: torch.dtype) -> None:
+    def make() -> WithResidual:
+        base = Physics(straight, {name: Normal(0.0, 2.0) for name in "abde"}, inference=SVI)
+        return WithResidual(base, ExactGP(training=GPTraining(restarts=0)))
+
+    check_posterior(make, dtype=dtype, feature_error=0.05, compiles=False)
 
 
 def test_a_ratio_alone_is_reported_as_such() -> None:
