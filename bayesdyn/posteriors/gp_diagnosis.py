@@ -72,7 +72,7 @@ def check_target_scale(y: Float[Tensor, "N E"], training: GPTraining) -> None:
     if bool((rms > _HOPELESS * largest).any()):
         raise DataError(
             f"y has a root mean square of {float(rms.max()):.2g} in column {int(rms.argmax())}, far beyond the largest prior std, "
-            f"{largest:.2g}; ExactGP wants whitened targets, so whiten y first or wrap the posterior, Standardize(ExactGP())"
+            f"{largest:.2g}; a Gaussian process wants whitened targets, so whiten y first or wrap the posterior, Standardize(posterior)"
         )
 
 
