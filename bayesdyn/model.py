@@ -14,7 +14,9 @@ from bayesdyn.data.describe import describe, differences
 from bayesdyn.data.storage import load_tensors, save_tensors
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import FileError
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress
+from bayesdyn.functions import Function
+from bayesdyn.posteriors.base import FitReport, Posterior
+from bayesdyn.progress import Progress
 
 
 class Dynamics:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
+from bayesdyn.functions import Function
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared
 
 Features = Callable[[Tensor], Tensor]
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from bayesdyn.gaussian_processes.training import GPModel, GPTraining, Hyperparameters
 from bayesdyn.kernels import LOG2_E, RBF, KernelParameters, Matern32, Matern52, RBFLinear, covariance, prior_variance, rbf_exponent
-from bayesdyn.posteriors.gp_training import GPModel, GPTraining, Hyperparameters
 
 F64 = torch.float64
 KERNELS = [RBF(), Matern32(), Matern52(), RBFLinear()]

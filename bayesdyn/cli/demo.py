@@ -20,12 +20,12 @@ from bayesdyn.evaluation import Comparison, compare, quarter_drone_comparison
 from bayesdyn.evaluation.compare import ComparisonProgress
 from bayesdyn.evaluation.drone import LAGS, quarter_drone_data
 from bayesdyn.evaluation.open_loop import OpenLoop
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.loop import RichMonitor, Run
 from bayesdyn.model import DynamicsModel
 from bayesdyn.networks.training import Training
 from bayesdyn.planners import ICEM
 from bayesdyn.posteriors import BootstrapEnsemble, ExactGP
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.presets import Task
 from bayesdyn.report import write_report
 from bayesdyn.report.scenarios import scenario

@@ -9,7 +9,9 @@ from torch import Tensor
 from bayesdyn.codec import BaseCodec
 from bayesdyn.data import Transitions
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.functions import Function
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared
+from bayesdyn.progress import Progress
 from bayesdyn.rollout import PlainDynamics, SampledDynamics
 
 

@@ -9,11 +9,11 @@ from bayesdyn.data import Transitions, lagged, quarter_drone, resample
 from bayesdyn.evaluation.compare import ComparisonProgress, compare
 from bayesdyn.evaluation.comparison import Comparison
 from bayesdyn.evaluation.open_loop import OpenLoop
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import RBFLinear
 from bayesdyn.networks import Training
 from bayesdyn.posteriors import BootstrapEnsemble, ExactGP
 from bayesdyn.posteriors.base import Posterior
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.rollout import Mean, TSInf
 
 RATE, LAGS = 20.0, 4

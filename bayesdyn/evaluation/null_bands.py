@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Predictive
-from bayesdyn.posteriors.base import Function
+from bayesdyn.functions import Function
 
 REPLICATES = 200
 

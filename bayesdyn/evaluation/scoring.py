@@ -16,7 +16,8 @@ from bayesdyn.evaluation import metrics
 from bayesdyn.evaluation.null_bands import Band, null_band
 from bayesdyn.evaluation.open_loop import OpenLoop, Scale, Windows, replay, score_horizon, windows
 from bayesdyn.evaluation.table import ONE_STEP, Row
-from bayesdyn.posteriors.base import FitReport, Progress
+from bayesdyn.posteriors.base import FitReport
+from bayesdyn.progress import Progress
 from bayesdyn.rollout import SampledDynamics
 
 _NUMBERS_AT_ONCE = 2**22

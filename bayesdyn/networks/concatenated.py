@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.posteriors.base import Function
+from bayesdyn.functions import Function
 
 
 class Concatenated(Function):

@@ -12,7 +12,7 @@ from bayesdyn.networks.dropout import Binary, Masks, rate_entropy, weight_penalt
 from bayesdyn.networks.held_out import choose_held_out
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.training import Training, minibatches
-from bayesdyn.posteriors.base import Progress
+from bayesdyn.progress import Progress
 
 _CHUNK_ROWS = 2000
 _HELD_OUT, _HELD_OUT_FROM, _HELD_OUT_ROWS, _HELD_OUT_DRAWS = 0.1, 50, 1000, 16  # a tenth of the rows, from 50 to 10,000

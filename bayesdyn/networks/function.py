@@ -9,9 +9,9 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.functions import Function
 from bayesdyn.networks.activations import Activation, find_activation
 from bayesdyn.networks.noise import Noise
-from bayesdyn.posteriors.base import Function
 
 _CACHED_VALUES = 2**19  # 2 MB in float32, of the order of one core's cache
 _FEWEST_ROWS = 128  # below, products of this size lose more than the cache gains

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ShapeError
+from bayesdyn.functions import Function
 from bayesdyn.networks.activations import find_activation
 from bayesdyn.networks.function import affine
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Noise
-from bayesdyn.posteriors.base import Function
 
 
 def jacobian(

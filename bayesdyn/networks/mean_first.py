@@ -11,7 +11,7 @@ from bayesdyn.errors import ConfigurationError
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic, OutOfBag
 from bayesdyn.networks.training import Trained, Training, train
-from bayesdyn.posteriors.base import Progress
+from bayesdyn.progress import Progress
 
 
 @dataclass(frozen=True)

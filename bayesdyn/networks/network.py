@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.networks.activations import find_activation
 from bayesdyn.networks.concatenated import Concatenated
 from bayesdyn.networks.function import NetworkFunction, forward
 from bayesdyn.networks.noise import Heteroscedastic, Noise
-from bayesdyn.posteriors.base import Function
 
 _LOG_2PI = math.log(2 * math.pi)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError, NumericalError
 from bayesdyn.networks.backpropagation import Backpropagation
 from bayesdyn.networks.network import Network, Parameters
-from bayesdyn.posteriors.base import Progress
+from bayesdyn.progress import Progress
 
 _HELD_OUT_ROWS = 1000
 _CHUNK_ROWS = 2000

@@ -1,10 +1,13 @@
 """Posteriors over functions, p(θ|D): regression x -> y, interchangeable behind `Posterior`."""
 
-from bayesdyn.posteriors.base import FitReport, Function, Posterior
+from bayesdyn.functions import Function
+from bayesdyn.gaussian_processes.sparse_objectives import FITC, Automatic, Collapsed
+from bayesdyn.gaussian_processes.sparse_svgp import Stochastic
+from bayesdyn.gaussian_processes.training import GPTraining
+from bayesdyn.posteriors.base import FitReport, Posterior
 from bayesdyn.posteriors.dropout import ConcreteDropout, MCDropout
 from bayesdyn.posteriors.ensemble import BootstrapEnsemble
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.posteriors.laplace import Laplace
 from bayesdyn.posteriors.laplace_structures import DiagonalGGN, FullGGN, LastLayer
 from bayesdyn.posteriors.maximum_likelihood import MaximumLikelihood
@@ -17,8 +20,6 @@ from bayesdyn.posteriors.physics_parameters import KnownNoise, LearnedNoise
 from bayesdyn.posteriors.physics_residual import WithResidual
 from bayesdyn.posteriors.sghmc import SGHMC
 from bayesdyn.posteriors.sparse_gp import SparseGP
-from bayesdyn.posteriors.sparse_objectives import FITC, Automatic, Collapsed
-from bayesdyn.posteriors.sparse_svgp import Stochastic
 from bayesdyn.posteriors.standardize import Standardize
 from bayesdyn.posteriors.swag import SWAG
 

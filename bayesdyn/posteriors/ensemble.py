@@ -6,13 +6,14 @@ from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.networks.held_out import FEWEST_GROUPS, choose_held_out
 from bayesdyn.networks.mean_first import MeanFirst, train_mean_first
 from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Trained, Training, score_rows, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.base import FitReport, r_squared
 from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 
 _HELD_OUT = 0.1  # the share of rows, in whole groups

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
+from bayesdyn.functions import Function
+from bayesdyn.gaussian_processes.diagnosis import check_hyperparameters, check_positive, check_target_scale
+from bayesdyn.gaussian_processes.family import family_of
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 from bayesdyn.kernels import RBF, GPyTorchKernel, Kernel, KernelParameters
 from bayesdyn.linalg import add_diagonal, extend_cholesky, jittered_cholesky, triangular_inverse
 from bayesdyn.numerics import check_memory, fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared, scale_warnings
-from bayesdyn.posteriors.gp_diagnosis import check_hyperparameters, check_positive, check_target_scale
-from bayesdyn.posteriors.gp_family import family_of
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared, scale_warnings
+from bayesdyn.progress import Progress
 
 _CHUNK_BYTES = 64 * 2**20
 _INVERSE_ROWS = 500

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.networks.linearised import jacobian
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic, Noise
 from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.base import FitReport, r_squared
 from bayesdyn.posteriors.laplace_evidence import Evidence, Hyperparameters, at_bound, maximise_evidence
 from bayesdyn.posteriors.laplace_mode import Held, check_memory, gauss_newton_step, layer_of_parameter, linearise
 from bayesdyn.posteriors.laplace_structures import Curvature, FullGGN, Structure

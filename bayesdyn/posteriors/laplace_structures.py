@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.networks.function import NetworkFunction
 from bayesdyn.networks.linearised import LinearisedFunction
 from bayesdyn.networks.network import Network, Parameters
-from bayesdyn.posteriors.base import Function
 
 _LARGEST = 8000  # an eigendecomposition of this size takes minutes and 0.5 GB
 

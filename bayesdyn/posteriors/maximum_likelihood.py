@@ -6,11 +6,12 @@ from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.networks.held_out import choose_held_out
 from bayesdyn.networks.network import Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Trained, Training, score_rows, train
-from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.base import FitReport, r_squared
 from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 
 

@@ -4,12 +4,13 @@ import torch
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.networks.local_reparameterisation import Estimator, Local
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.priors import GaussianPrior, Prior
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, r_squared
+from bayesdyn.posteriors.base import FitReport, r_squared
 from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 from bayesdyn.posteriors.variational_schedule import VariationalTraining
 

@@ -12,7 +12,8 @@ from bayesdyn.errors import DataError, ShapeError
 from bayesdyn.networks.network import Network
 from bayesdyn.networks.noise import Noise
 from bayesdyn.networks.training import Training
-from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, scale_warnings
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, scale_warnings
+from bayesdyn.progress import Progress
 
 _SMALL, _LARGE, _SMALL_ROWS = (64, 64), (200, 200, 200), 1000
 _HOPELESS = 100.0

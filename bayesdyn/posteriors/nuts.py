@@ -8,15 +8,16 @@ from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, DataError
+from bayesdyn.functions import Function
+from bayesdyn.inference.monte_carlo import effective_sample_size, split_r_hat
+from bayesdyn.inference.no_u_turn import Chains, NoUTurn
+from bayesdyn.inference.nuts_metric import ChainwiseMetric
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Homoscedastic
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, r_squared
-from bayesdyn.posteriors.monte_carlo import effective_sample_size, split_r_hat
+from bayesdyn.posteriors.base import FitReport, r_squared
 from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
-from bayesdyn.posteriors.no_u_turn import Chains, NoUTurn
 from bayesdyn.posteriors.nuts_density import NetworkDensity
-from bayesdyn.posteriors.nuts_metric import ChainwiseMetric
 
 _PROBES = 50  # inputs at which the chains are compared
 _NETWORKS_AT_ONCE = 500

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
+from bayesdyn.functions import Function
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared
 from bayesdyn.posteriors.physics_inference import Inference, Inferred, NUTSInference, VariationalInference
 from bayesdyn.posteriors.physics_parameters import NOISE, OBSERVED, LearnedNoise, Noise, Parameters, labels, with_points_axis
+from bayesdyn.progress import Progress
 
 _MOST_FOR_NUTS = 20  # parameters up to which chains are the default
 _PREDICTIVE_DRAWS = 256

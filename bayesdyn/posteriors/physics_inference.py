@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.monte_carlo import effective_sample_size, run_nuts, split_r_hat
+from bayesdyn.inference.monte_carlo import effective_sample_size, run_nuts, split_r_hat
+from bayesdyn.progress import Progress
 
 _WORST_R_HAT, _FEWEST_EFFECTIVE = 1.05, 100
 _LEAST_EFFICIENCY = 0.1
@@ -137,8 +137,8 @@ class VariationalInference(Inference):
         self, model: Model, last: dict[str, Tensor] | None, generator: torch.Generator, progress: Progress | None
     ) -> Inferred:
         """Find the mode, take its curvature as the first covariance, and improve both."""
+        from bayesdyn.inference.pyro_density import PyroDensity
         from bayesdyn.posteriors.physics_variational import fit_normal  # Pyro is slow to import
-        from bayesdyn.posteriors.pyro_density import PyroDensity
 
         density = PyroDensity(model, generator)
         start = None if last is None else density.flat(last).mean(0)

@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
+from bayesdyn.functions import Function
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data, r_squared
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared
 from bayesdyn.posteriors.standardize import Standardize
+from bayesdyn.progress import Progress
 
 
 class WithResidual(Posterior):

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import NumericalError
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.density_mode import find_mode, inverse_curvature_factor
-from bayesdyn.posteriors.pyro_density import PyroDensity
+from bayesdyn.inference.density_mode import find_mode, inverse_curvature_factor
+from bayesdyn.inference.pyro_density import PyroDensity
+from bayesdyn.progress import Progress
 
 _REPORTS = 50
 

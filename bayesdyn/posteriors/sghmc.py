@@ -9,16 +9,18 @@ from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.functions import Function
+from bayesdyn.inference.monte_carlo import effective_sample_size, split_r_hat
 from bayesdyn.networks.energy import Energy
 from bayesdyn.networks.langevin import Langevin
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Training, train
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Progress, r_squared
-from bayesdyn.posteriors.monte_carlo import effective_sample_size, split_r_hat
+from bayesdyn.posteriors.base import FitReport, r_squared
 from bayesdyn.posteriors.network_posterior import Fit, NetworkPosterior
 from bayesdyn.posteriors.sghmc_schedule import Constant, Schedule
+from bayesdyn.progress import Progress
 
 _PROBES, _TRACE = 50, 200
 _NOISE_EVERY, _CURVATURE_EVERY, _FORGET = 10, 25, 0.9

@@ -9,13 +9,9 @@ from torch import Tensor
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
-from bayesdyn.kernels import RBF, Kernel, KernelParameters
-from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Posterior, Progress, check_training_data, r_squared, scale_warnings
-from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, explain_singular
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
-from bayesdyn.posteriors.pathwise import PathwiseFunction, draw_prior
-from bayesdyn.posteriors.sparse_evaluator import (
+from bayesdyn.gaussian_processes.diagnosis import at_bounds, bound_warnings, check_target_scale, explain_singular
+from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
+from bayesdyn.gaussian_processes.sparse_evaluator import (
     InducingPrior,
     SparseFactors,
     check_parameters,
@@ -27,9 +23,14 @@ from bayesdyn.posteriors.sparse_evaluator import (
     sparse_factors,
     sparse_moments,
 )
-from bayesdyn.posteriors.sparse_inducing import SparseStart, canonical_rows, choose_points, cold_start
-from bayesdyn.posteriors.sparse_objectives import Automatic
-from bayesdyn.posteriors.sparse_training import SparseObjective, SparseProblem
+from bayesdyn.gaussian_processes.sparse_inducing import SparseStart, canonical_rows, choose_points, cold_start
+from bayesdyn.gaussian_processes.sparse_objectives import Automatic
+from bayesdyn.gaussian_processes.sparse_training import SparseObjective, SparseProblem
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
+from bayesdyn.kernels import RBF, Kernel, KernelParameters
+from bayesdyn.numerics import fresh_generator
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared, scale_warnings
+from bayesdyn.progress import Progress
 
 _CHUNK_BYTES = 64 * 2**20
 
@@ -171,6 +172,7 @@ class SparseGP(Posterior):
         covariance stays singular.
         """
         check_training_data(x, y)
+        check_target_scale(y, self.training_settings)
         began = time.perf_counter()
         generator = generator or fresh_generator(x.device)
         rows, targets = canonical_rows(x, y)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import DataError, ShapeError
+from bayesdyn.functions import Function
 from bayesdyn.numerics import Spread, spread
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, Progress, check_training_data
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data
+from bayesdyn.progress import Progress
 
 # A constant target has no spread of its own. A thousandth of its size is far above its rounding and keeps its variance small.
 _CONSTANT_TARGET = 1e-3

@@ -10,7 +10,7 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError, NumericalError
 from bayesdyn.networks.energy import Energy
 from bayesdyn.networks.network import Parameters
-from bayesdyn.posteriors.base import Progress
+from bayesdyn.progress import Progress
 
 _NOISE_BATCHES = 30
 _CLIP = 5.0

@@ -16,8 +16,8 @@ from bayesdyn.errors import NumericalError
 from bayesdyn.networks.local_reparameterisation import Estimator
 from bayesdyn.networks.network import Network
 from bayesdyn.networks.priors import Prior
-from bayesdyn.posteriors.base import Progress
 from bayesdyn.posteriors.variational_schedule import VariationalTraining, WindowedLosses
+from bayesdyn.progress import Progress
 
 
 @dataclass(frozen=True)

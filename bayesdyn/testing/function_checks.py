@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bayesdyn.posteriors.base import Function
+from bayesdyn.functions import Function
 from bayesdyn.testing.conformance import (
     generator,
     global_randomness_untouched,

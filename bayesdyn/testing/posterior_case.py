@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.posteriors.base import FitReport, Function, Posterior
+from bayesdyn.functions import Function
+from bayesdyn.posteriors.base import FitReport, Posterior
 from bayesdyn.testing.conformance import generator, global_randomness_untouched
 
 PROBES = 64

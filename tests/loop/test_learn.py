@@ -19,9 +19,9 @@ from reference_posteriors import ConjugateRegression
 
 import bayesdyn as bd
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.loop import Monitor, Run, Trial, learn
 from bayesdyn.networks.training import Training
-from bayesdyn.posteriors.gp_training import GPTraining
 
 
 class KilledError(Exception):

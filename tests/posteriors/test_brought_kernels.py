@@ -10,11 +10,11 @@ from gpytorch.constraints import Interval
 from gpytorch.priors import LogNormalPrior
 
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
+from bayesdyn.gaussian_processes.autograd import RawValues, _AutogradProblem, first_starts
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import RBF, GPyTorchKernel
 from bayesdyn.kernels.gpytorch_kernel import raw_values, stacked
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_autograd import RawValues, _AutogradProblem, first_starts
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.testing import check_posterior
 
 F64 = torch.float64

@@ -9,11 +9,11 @@ import torch
 from linear_operator import to_linear_operator
 
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError, ShapeError
+from bayesdyn.gaussian_processes.likelihood import negative_log_likelihood
+from bayesdyn.gaussian_processes.training import GPModel, GPTraining, Hyperparameters, curb
+from bayesdyn.inference.optimisation import minimise
 from bayesdyn.kernels import RBF, KernelParameters, Matern32, Matern52, RBFLinear
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_likelihood import negative_log_likelihood
-from bayesdyn.posteriors.gp_training import GPModel, GPTraining, Hyperparameters, curb
-from bayesdyn.posteriors.optimisation import minimise
 
 F64 = torch.float64
 KERNELS = [RBF(), Matern32(), Matern52(), RBFLinear()]

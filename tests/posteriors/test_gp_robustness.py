@@ -6,10 +6,10 @@ from gpytorch import kernels
 
 from bayesdyn import numerics
 from bayesdyn.errors import ConfigurationError, DataError
+from bayesdyn.gaussian_processes.family import StationaryFamily
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import RBF, GPyTorchKernel, Matern52, RBFLinear
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_family import StationaryFamily
-from bayesdyn.posteriors.gp_training import GPTraining
 
 F64 = torch.float64
 GIGABYTE = 10**9

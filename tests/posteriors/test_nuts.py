@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from bayesdyn.errors import ConfigurationError, DataError, ShapeError
+from bayesdyn.inference.monte_carlo import effective_sample_size
+from bayesdyn.inference.no_u_turn import NoUTurn
+from bayesdyn.inference.nuts_metric import ChainwiseMetric
+from bayesdyn.inference.pyro_density import PyroDensity
 from bayesdyn.networks import Homoscedastic, Network
-from bayesdyn.posteriors.monte_carlo import effective_sample_size
-from bayesdyn.posteriors.no_u_turn import NoUTurn
 from bayesdyn.posteriors.nuts import NUTS, NUTSSampling
 from bayesdyn.posteriors.nuts_density import NetworkDensity
-from bayesdyn.posteriors.nuts_metric import ChainwiseMetric
-from bayesdyn.posteriors.pyro_density import PyroDensity
 from bayesdyn.testing import check_posterior
 
 DOUBLE = torch.float64

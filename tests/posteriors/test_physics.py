@@ -14,8 +14,8 @@ from torch import Tensor
 import bayesdyn as bd
 from bayesdyn.codec import IdentityCodec
 from bayesdyn.errors import ConfigurationError, MissingExtraError, NumericalError, ShapeError
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.posteriors.physics import Physics
 from bayesdyn.posteriors.physics_inference import Inference, NUTSInference, VariationalInference
 from bayesdyn.posteriors.physics_integrators import RK4, AdaptiveODE

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError, ShapeError
+from bayesdyn.gaussian_processes.pathwise import draw_prior
+from bayesdyn.gaussian_processes.sparse_objectives import FITC, Automatic, Collapsed
+from bayesdyn.gaussian_processes.sparse_svgp import Stochastic
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import RBF, Matern32, Matern52, RBFLinear, covariance, prior_variance
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_training import GPTraining
-from bayesdyn.posteriors.pathwise import draw_prior
 from bayesdyn.posteriors.sparse_gp import SparseGP
-from bayesdyn.posteriors.sparse_objectives import FITC, Automatic, Collapsed
-from bayesdyn.posteriors.sparse_svgp import Stochastic
 from bayesdyn.testing import check_posterior
 from bayesdyn.testing.conformance import shape_checks_off
 

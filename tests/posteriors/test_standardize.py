@@ -6,11 +6,11 @@ import torch
 from reference_posteriors import ConjugateRegression
 
 from bayesdyn.errors import DataError, NotFittedError, NumericalError, ShapeError
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.networks.training import Training
 from bayesdyn.numerics import spread
 from bayesdyn.posteriors.ensemble import BootstrapEnsemble
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.posteriors.standardize import Standardize
 from bayesdyn.testing import check_posterior
 from bayesdyn.testing.conformance import shape_checks_off

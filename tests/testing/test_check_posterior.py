@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import BayesdynError, ConfigurationError
+from bayesdyn.functions import Function
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import FitReport, Function, Posterior, check_training_data
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data
 from bayesdyn.testing import check_posterior
 from bayesdyn.testing.conformance import ConformanceError
 from bayesdyn.testing.posterior import CONTRACT

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import RBFLinear
 from bayesdyn.networks.noise import OutOfBag
 from bayesdyn.networks.training import Training
 from bayesdyn.posteriors.base import Posterior
 from bayesdyn.posteriors.ensemble import BootstrapEnsemble
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_training import GPTraining
 from bayesdyn.testing import check_posterior
 
 SINGLE, DOUBLE = torch.float32, torch.float64

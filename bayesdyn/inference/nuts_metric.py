@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.posteriors.chain_adaptation import Metric
+from bayesdyn.inference.chain_adaptation import Metric
 
 _PRIOR_DRAWS, _SMALLEST = 5.0, 1e-3  # Stan's shrinkage of a variance that was estimated from few draws
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
+from bayesdyn.functions import Function
 from bayesdyn.kernels.gpytorch_kernel import dense
 from bayesdyn.kernels.prior_features import Features
-from bayesdyn.posteriors.base import Function
 
 _CHUNK_BYTES = 64 * 2**20
 

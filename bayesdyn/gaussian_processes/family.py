@@ -10,17 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.functions import Function
+from bayesdyn.gaussian_processes.autograd import RawValues, first_starts, train_kernel
+from bayesdyn.gaussian_processes.diagnosis import at_bounds, bound_warnings, closest_rows, explain_singular
+from bayesdyn.gaussian_processes.feature_path import FeatureDraws, FeaturePathFunction, reference_points, spread_points
+from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, default_start, train
 from bayesdyn.kernels import GPyTorchKernel, Kernel, KernelParameters, NystromTerm, UnknownSpectrumError, draw_terms
 from bayesdyn.kernels import covariance as stationary_covariance
 from bayesdyn.kernels import prior_variance as stationary_variance
 from bayesdyn.kernels.gpytorch_kernel import stacked, stacked_diagonal
 from bayesdyn.kernels.prior_features import Features
-from bayesdyn.posteriors.base import Function, Progress
-from bayesdyn.posteriors.feature_path import FeatureDraws, FeaturePathFunction, reference_points, spread_points
-from bayesdyn.posteriors.gp_autograd import RawValues, first_starts, train_kernel
-from bayesdyn.posteriors.gp_diagnosis import at_bounds, bound_warnings, closest_rows, explain_singular
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters, default_start, train
-from bayesdyn.posteriors.pathwise import PathwiseFunction, draw_prior
+from bayesdyn.progress import Progress
 
 # Parameters of the kernels of all E outputs, as the tensors that a posterior keeps in buffers.
 Theta = tuple[Tensor, ...]

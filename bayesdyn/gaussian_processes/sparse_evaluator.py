@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
+from bayesdyn.gaussian_processes.training import Hyperparameters
 from bayesdyn.kernels import Kernel, KernelParameters, covariance, prior_variance
 from bayesdyn.linalg import add_diagonal, jittered_cholesky, triangular_inverse
-from bayesdyn.posteriors.gp_training import Hyperparameters
 
 # A fraction of the mean prior variance, added to K_zz: u is then f(Z) seen with this much noise, so every formula stays exact, and
 # the factors keep K_zz's small eigenvalues apart from rounding.

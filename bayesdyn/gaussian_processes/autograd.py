@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.gaussian_processes.training import NOISE_PRIOR, GPTraining, canonical_order, ratio_curb, search
 from bayesdyn.kernels.gpytorch_kernel import (
     GPyTorchKernel,
     at_bound,
@@ -19,8 +20,7 @@ from bayesdyn.kernels.gpytorch_kernel import (
     write_raw_values,
 )
 from bayesdyn.linalg import jittered_cholesky
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.gp_training import NOISE_PRIOR, GPTraining, canonical_order, ratio_curb, search
+from bayesdyn.progress import Progress
 
 _FIRST_NOISE = 0.01
 _RESTART_NOISE = 0.1

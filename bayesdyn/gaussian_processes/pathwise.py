@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ShapeError
+from bayesdyn.functions import Function
 from bayesdyn.kernels import LOG2_E, Kernel, KernelParameters
-from bayesdyn.posteriors.base import Function
 
 _CHUNK_BYTES = 64 * 2**20
 

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.chain_adaptation import DenseMetric
-from bayesdyn.posteriors.density_mode import find_mode, inverse_curvature_factor
-from bayesdyn.posteriors.no_u_turn import NoUTurn
+from bayesdyn.inference.chain_adaptation import DenseMetric
+from bayesdyn.inference.density_mode import find_mode, inverse_curvature_factor
+from bayesdyn.inference.no_u_turn import NoUTurn
+from bayesdyn.progress import Progress
 
 _OVERDISPERSION = 2.0  # spread of the starts around their modes, in posterior stds
 _FEWEST = 4  # draws per chain that split diagnostics can be computed from
@@ -73,7 +73,7 @@ def run_nuts(
     >>> samples.values["height"].shape, bool((samples.values["height"].mean() - 2).abs() < 0.1)
     (torch.Size([2, 50]), True)
     """
-    from bayesdyn.posteriors.pyro_density import PyroDensity  # Pyro is slow to import
+    from bayesdyn.inference.pyro_density import PyroDensity  # Pyro is slow to import
 
     counts = {"chains": chains, "warmup": warmup, "draws": draws, "max_tree_depth": max_tree_depth}
     wrong = [f"{name}={count}" for name, count in counts.items() if count < 1]

@@ -11,11 +11,11 @@ from pyro.ops import stats as pyro_stats
 from scipy import stats
 
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
-from bayesdyn.posteriors.chain_adaptation import metric_windows
-from bayesdyn.posteriors.density_mode import find_mode, inverse_curvature_factor
-from bayesdyn.posteriors.monte_carlo import Samples, effective_sample_size, run_nuts, split_r_hat
-from bayesdyn.posteriors.no_u_turn import NoUTurn
-from bayesdyn.posteriors.pyro_density import PyroDensity
+from bayesdyn.inference.chain_adaptation import metric_windows
+from bayesdyn.inference.density_mode import find_mode, inverse_curvature_factor
+from bayesdyn.inference.monte_carlo import Samples, effective_sample_size, run_nuts, split_r_hat
+from bayesdyn.inference.no_u_turn import NoUTurn
+from bayesdyn.inference.pyro_density import PyroDensity
 
 ERRORS = 4.5  # standard errors; a few dozen comparisons
 

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.sparse_bounds import collapsed_loss, fitc_loss
-from bayesdyn.posteriors.sparse_svgp import Stochastic
-from bayesdyn.posteriors.sparse_training import SparseObjective, SparseProblem, SparseResult, train_points
+from bayesdyn.gaussian_processes.sparse_bounds import collapsed_loss, fitc_loss
+from bayesdyn.gaussian_processes.sparse_svgp import Stochastic
+from bayesdyn.gaussian_processes.sparse_training import SparseObjective, SparseProblem, SparseResult, train_points
+from bayesdyn.progress import Progress
 
 
 @dataclass(frozen=True)

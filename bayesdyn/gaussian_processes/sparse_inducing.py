@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, default_start, train
 from bayesdyn.kernels import Kernel, KernelParameters, covariance, prior_variance
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters, default_start, train
+from bayesdyn.progress import Progress
 
 _CANDIDATES = 5000
 

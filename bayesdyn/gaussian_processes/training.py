@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.gaussian_processes.likelihood import negative_log_likelihood
+from bayesdyn.inference.optimisation import Objective, Optimum, minimise
 from bayesdyn.kernels import Kernel, KernelParameters
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.gp_likelihood import negative_log_likelihood
-from bayesdyn.posteriors.optimisation import Objective, Optimum, minimise
+from bayesdyn.progress import Progress
 
 _CURB_POWER = 30
 NOISE_PRIOR = (-4.0, 1.0)  # σ² ~ LogNormal(-4, 1)

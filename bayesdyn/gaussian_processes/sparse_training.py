@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayesdyn.gaussian_processes.sparse_evaluator import RIDGE
+from bayesdyn.gaussian_processes.training import GPModel, GPTraining, Hyperparameters, curb
+from bayesdyn.inference.optimisation import Optimum, minimise
 from bayesdyn.kernels import Kernel, KernelParameters, covariance
 from bayesdyn.linalg import add_diagonal
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.gp_training import GPModel, GPTraining, Hyperparameters, curb
-from bayesdyn.posteriors.optimisation import Optimum, minimise
-from bayesdyn.posteriors.sparse_evaluator import RIDGE
+from bayesdyn.progress import Progress
 
 # Maps a kernel, x [N, D], y [N], Z [M, D], K_zz, σ² and the kernel's parameters to a loss in nats.
 Loss = Callable[[Kernel, Tensor, Tensor, Tensor, Tensor, Tensor, KernelParameters], Tensor]

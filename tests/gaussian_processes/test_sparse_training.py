@@ -5,19 +5,19 @@ import pytest
 import torch
 
 from bayesdyn.errors import NumericalError, ShapeError
+from bayesdyn.gaussian_processes import sparse_bounds
+from bayesdyn.gaussian_processes.likelihood import negative_log_likelihood
+from bayesdyn.gaussian_processes.sparse_bounds import collapsed_loss, fitc_loss
+from bayesdyn.gaussian_processes.sparse_evaluator import gather, inducing_prior, negative_bound, negative_log_evidence
+from bayesdyn.gaussian_processes.sparse_inducing import choose_points, greedy_subset
+from bayesdyn.gaussian_processes.sparse_objectives import FITC, Automatic, Collapsed
+from bayesdyn.gaussian_processes.sparse_svgp import Stochastic, _Training
+from bayesdyn.gaussian_processes.sparse_training import SparseProblem, train_points
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 from bayesdyn.kernels import RBF, KernelParameters, Matern32, Matern52, RBFLinear, covariance, prior_variance
 from bayesdyn.linalg import add_diagonal
-from bayesdyn.posteriors import sparse_bounds
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.gp_likelihood import negative_log_likelihood
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
-from bayesdyn.posteriors.sparse_bounds import collapsed_loss, fitc_loss
-from bayesdyn.posteriors.sparse_evaluator import gather, inducing_prior, negative_bound, negative_log_evidence
 from bayesdyn.posteriors.sparse_gp import SparseGP
-from bayesdyn.posteriors.sparse_inducing import choose_points, greedy_subset
-from bayesdyn.posteriors.sparse_objectives import FITC, Automatic, Collapsed
-from bayesdyn.posteriors.sparse_svgp import Stochastic, _Training
-from bayesdyn.posteriors.sparse_training import SparseProblem, train_points
 
 F64 = torch.float64
 KERNELS = [RBF(), Matern32(), Matern52(), RBFLinear()]

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, DataError, NumericalError, ShapeError
-from bayesdyn.posteriors.gp_training import GPTraining, Hyperparameters
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 
 _LARGEST_DISTANCE_ROWS = 4000
 _HOPELESS = 100.0
@@ -71,8 +71,8 @@ def check_target_scale(y: Float[Tensor, "N E"], training: GPTraining) -> None:
     rms = y.detach().double().square().mean(0).sqrt()
     if bool((rms > _HOPELESS * largest).any()):
         raise DataError(
-            f"y has a root mean square of {float(rms.max()):.2g} in column {int(rms.argmax())}, far beyond the largest prior std, "
-            f"{largest:.2g}; a Gaussian process wants whitened targets, so whiten y first or wrap the posterior, Standardize(posterior)"
+            f"y has a root mean square of {float(rms.max()):.2g} in column {int(rms.argmax())}, far beyond the largest prior "
+            f"std, {largest:.2g}; whiten y first, or wrap the posterior, Standardize(posterior)"
         )
 
 

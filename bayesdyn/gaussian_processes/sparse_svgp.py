@@ -11,16 +11,16 @@ from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, NumericalError
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.gp_training import GPModel, curb
-from bayesdyn.posteriors.sparse_evaluator import (
+from bayesdyn.gaussian_processes.sparse_evaluator import (
     InducingPrior,
     gather,
     inducing_prior,
     negative_bound,
     relative_ridge,
 )
-from bayesdyn.posteriors.sparse_training import SparseObjective, SparseProblem, SparseResult, column_std, point_bounds
+from bayesdyn.gaussian_processes.sparse_training import SparseObjective, SparseProblem, SparseResult, column_std, point_bounds
+from bayesdyn.gaussian_processes.training import GPModel, curb
+from bayesdyn.progress import Progress
 
 _CURVE_POINTS = 200
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from bayesdyn.errors import ShapeError
+from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
 from bayesdyn.kernels import RBF, KernelParameters, Matern32, Matern52, RBFLinear, covariance
 from bayesdyn.posteriors.exact_gp import ExactGP
-from bayesdyn.posteriors.pathwise import PathwiseFunction, draw_prior
 
 F64 = torch.float64
 KERNELS = [RBF(), Matern32(), Matern52(), RBFLinear()]

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bayesdyn.posteriors.base import Progress
-from bayesdyn.posteriors.chain_adaptation import DenseMetric, DiagonalMetric, Metric, StepSize, metric_windows
+from bayesdyn.inference.chain_adaptation import DenseMetric, DiagonalMetric, Metric, StepSize, metric_windows
+from bayesdyn.progress import Progress
 
 _DIVERGED = 1000.0  # an energy error at which the integrator has left the surface (Hoffman & Gelman 2014)
 _REPORTS = 200

@@ -1,0 +1,37 @@
+"""`Function`: draws of θ, frozen; what a posterior samples and a planner calls."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.distributions import Gaussian
+from bayesdyn.errors import ShapeError
+
+
+class Function(ABC):
+    """n functions f_θ drawn from p(θ|D): frozen tensors, no modes, no hidden state.
+
+    Calling it maps x `[n or 1, ..., D]` to a `Gaussian` of shape `[n, ..., E]`: the value of each draw and its noise variance.
+    The same x gives the same answer, bit for bit, whatever happens to the posterior afterwards; row i depends on draw i only.
+    Differentiable in x.
+    """
+
+    n: int
+    inputs: int
+    outputs: int
+
+    @abstractmethod
+    def __call__(self, x: Float[Tensor, "k *batch D"]) -> Gaussian:
+        """Evaluate all draws at x; raises `ShapeError` unless x is `[n or 1, ..., D]` (`check_inputs` does that)."""
+
+    @abstractmethod
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Function":
+        """Return the same draws with their tensors cast or moved; the original is unchanged."""
+
+    def check_inputs(self, x: Tensor) -> None:
+        """Raise `ShapeError` unless x is `[n or 1, ..., D]`: broadcasting would accept other sizes and answer something else."""
+        if x.dim() < 2 or x.shape[0] not in (1, self.n) or x.shape[-1] != self.inputs:
+            wanted = f"[{self.n} or 1, ..., {self.inputs}]"
+            raise ShapeError(f"{self.n} draws of {self.inputs} features want x of shape {wanted}; got {list(x.shape)}")

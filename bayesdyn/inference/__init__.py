@@ -1,0 +1,1 @@
+"""Inference for any log density: the No-U-Turn sampler, its diagnostics, modes and optimisation."""
