@@ -7,16 +7,15 @@ import pyro.distributions
 import torch
 from torch import Tensor
 
+from bayesdyn.inference.monte_carlo import effective_sample_size
 from bayesdyn.networks import Homoscedastic
 from bayesdyn.posteriors.laplace import Laplace
 from bayesdyn.posteriors.laplace_structures import FullGGN, LastLayer, Structure
-from bayesdyn.posteriors.monte_carlo import effective_sample_size
 from bayesdyn.posteriors.nuts import NUTS, NUTSSampling
 from bayesdyn.posteriors.physics import Physics
 from bayesdyn.posteriors.physics_inference import NUTSInference, VariationalInference
 from bayesdyn.posteriors.physics_parameters import KnownNoise
-from bayesdyn.posteriors.sghmc import SGHMC
-from bayesdyn.posteriors.sghmc import Sampling as SGHMCSampling
+from bayesdyn.posteriors.sghmc import SGHMC, SGHMCSampling
 from benchmarks.acceptance import Acceptance, main
 
 ROWS, NOISE_STD = 40, 0.5

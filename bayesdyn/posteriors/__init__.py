@@ -18,10 +18,12 @@ from bayesdyn.posteriors.physics_inference import NUTSInference, VariationalInfe
 from bayesdyn.posteriors.physics_integrators import RK4, AdaptiveODE
 from bayesdyn.posteriors.physics_parameters import KnownNoise, LearnedNoise
 from bayesdyn.posteriors.physics_residual import WithResidual
-from bayesdyn.posteriors.sghmc import SGHMC
+from bayesdyn.posteriors.sghmc import SGHMC, SGHMCSampling
 from bayesdyn.posteriors.sparse_gp import SparseGP
 from bayesdyn.posteriors.standardize import Standardize
 from bayesdyn.posteriors.swag import SWAG
+from bayesdyn.posteriors.swag_sgd import Averaging
+from bayesdyn.posteriors.variational_schedule import VariationalTraining
 
 __all__ = [
     "FITC",
@@ -31,6 +33,7 @@ __all__ = [
     "SWAG",
     "AdaptiveODE",
     "Automatic",
+    "Averaging",
     "BootstrapEnsemble",
     "Collapsed",
     "ConcreteDropout",
@@ -52,9 +55,11 @@ __all__ = [
     "Physics",
     "PhysicsReport",
     "Posterior",
+    "SGHMCSampling",
     "SparseGP",
     "Standardize",
     "Stochastic",
     "VariationalInference",
+    "VariationalTraining",
     "WithResidual",
 ]

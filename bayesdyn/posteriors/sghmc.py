@@ -31,7 +31,7 @@ _REPORT_ROWS = 2000
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SGHMCSampling:
     """How chains run: `burn_in` steps that are thrown away, then `steps` steps, of which the chains keep `draws` in all.
 
     `friction` is per unit of time, in which a direction that only the prior determines has frequency 1: at 1 nothing is forgotten
@@ -42,7 +42,7 @@ class Sampling:
 
     Raises `ConfigurationError` for values without a meaning.
 
-    >>> Sampling(steps=100, burn_in=50).draws
+    >>> SGHMCSampling(steps=100, burn_in=50).draws
     200
     """
 
@@ -89,7 +89,7 @@ class SGHMC(NetworkPosterior):
     Sources: Chen, Fox, Guestrin 2014; Leimkuhler, Matthews 2013; Wenzel et al. 2020, appendix on temperature diagnostics.
 
     >>> x = torch.linspace(-1, 1, 20).unsqueeze(1)
-    >>> posterior = SGHMC(hidden=(8,), training=Training(steps=20), sampling=Sampling(steps=50, burn_in=10, draws=20))
+    >>> posterior = SGHMC(hidden=(8,), training=Training(steps=20), sampling=SGHMCSampling(steps=50, burn_in=10, draws=20))
     >>> report = posterior.fit(x, x.square(), generator=torch.Generator().manual_seed(0))
     >>> posterior.predict(x).components, posterior.sample(7)(x.unsqueeze(0)).mean.shape
     (20, torch.Size([7, 20, 1]))
@@ -106,7 +106,7 @@ class SGHMC(NetworkPosterior):
         hidden: tuple[int, ...] = (50,),
         activation: str = "silu",
         noise: Noise = Heteroscedastic(),  # noqa: B008
-        sampling: Sampling = Sampling(),
+        sampling: SGHMCSampling = SGHMCSampling(),
         training: Training = Training(steps=2000, warm_steps=500, learning_rate=1e-2),  # noqa: B008
     ) -> None:
         super().__init__(hidden, activation, noise)

@@ -11,12 +11,12 @@ from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError, 
 from bayesdyn.networks import Heteroscedastic, Homoscedastic, Network, Noise, OutOfBag, Parameters, Training
 from bayesdyn.networks.energy import Energy
 from bayesdyn.networks.langevin import Langevin
-from bayesdyn.posteriors.sghmc import SGHMC, Sampling
+from bayesdyn.posteriors.sghmc import SGHMC, SGHMCSampling
 from bayesdyn.posteriors.sghmc_schedule import Constant, Cyclical
 from bayesdyn.testing import check_posterior
 
 QUICK = Training(steps=60, warm_steps=20, learning_rate=1e-2)
-SHORT = Sampling(steps=120, burn_in=40, draws=40)
+SHORT = SGHMCSampling(steps=120, burn_in=40, draws=40)
 NOISE_STD = 0.3
 
 
@@ -116,7 +116,7 @@ def test_noise_variance_is_drawn_from_its_conditional_distribution() -> None:
 def test_homoscedastic_linear_regression_agrees_with_quadrature_over_the_noise() -> None:
     x, y = line(25)
     posterior = SGHMC(
-        chains=40, hidden=(), noise=Homoscedastic(), training=QUICK, sampling=Sampling(steps=700, burn_in=200, draws=2000)
+        chains=40, hidden=(), noise=Homoscedastic(), training=QUICK, sampling=SGHMCSampling(steps=700, burn_in=200, draws=2000)
     )
     report = posterior.fit(x, y, generator=generator())
     energy = Energy.of(posterior.network, x, y)
@@ -146,7 +146,7 @@ def test_minibatches_heat_the_chains_and_the_report_says_so() -> None:
 
 
 def test_chains_that_have_not_arrived_are_reported() -> None:
-    posterior = SGHMC(hidden=(16,), training=QUICK, sampling=Sampling(steps=20, burn_in=1, draws=20))
+    posterior = SGHMC(hidden=(16,), training=QUICK, sampling=SGHMCSampling(steps=20, burn_in=1, draws=20))
     report = posterior.fit(*wave(100), generator=generator())
     assert any("R̂" in warning for warning in report.warnings)
     assert any("configurational" in warning for warning in report.warnings)
@@ -216,7 +216,7 @@ def test_the_contract_is_kept(noise: Noise, dtype: torch.dtype) -> None:
             hidden=(8,),
             noise=noise,
             training=Training(steps=300, warm_steps=50, learning_rate=2e-2),
-            sampling=Sampling(steps=600, burn_in=300, draws=60),
+            sampling=SGHMCSampling(steps=600, burn_in=300, draws=60),
         )
 
     check_posterior(make, dtype=dtype, exact_predict=True, compiles=dtype == torch.float32)
@@ -269,7 +269,7 @@ def test_chains_that_keep_running_away_are_an_error() -> None:
 def test_options_without_a_meaning_and_wrong_calls_are_refused() -> None:
     for wrong in ({"steps": 0}, {"friction": 0.0}, {"reach": 2.0}, {"batch_size": 0}):
         with pytest.raises(ConfigurationError, match="positive"):
-            Sampling(**wrong)
+            SGHMCSampling(**wrong)
     with pytest.raises(ConfigurationError, match="divides"):
         SGHMC(chains=3)
     with pytest.raises(ConfigurationError, match="Homoscedastic"):
