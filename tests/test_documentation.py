@@ -50,6 +50,7 @@ def run_page(text: str, name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader who pastes a page's blocks one after the other gets no error and no warning."""
     monkeypatch.chdir(tmp_path)

@@ -215,6 +215,7 @@ def test_ence_of_a_calibrated_model_is_its_closed_form(rows, expected):
     assert found.mean().item() == pytest.approx(expected, rel=0.03, abs=4 * found.std().item() / math.sqrt(100))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_joint_null_holds_where_the_independent_null_does_not():
     """Conjugate regression: a test set drawn from the model's own prior lies in the joint band as often as it should.
 

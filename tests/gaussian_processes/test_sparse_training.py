@@ -178,6 +178,7 @@ def test_repeated_rows_are_chosen_once_and_few_rows_all():
 
 
 @pytest.mark.parametrize("objective", [Collapsed(150), FITC(150)], ids=lambda o: type(o).__name__)
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_training_improves_on_its_start_and_reports_the_bound_it_reached(objective):
     (x, y), loss = data(80), {"Collapsed": collapsed_loss, "FITC": fitc_loss}[type(objective).__name__]
     gp = SparseGP(inducing=10, objective=objective, training=QUICK)
@@ -196,6 +197,7 @@ def test_training_improves_on_its_start_and_reports_the_bound_it_reached(objecti
     assert report.jitter == tuple(gp.ridge.tolist())
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_the_bound_at_its_optimum_is_no_better_than_the_exact_optimum_and_close_with_enough_points():
     x, y = data(80)
     exact = ExactGP().fit(x, y)

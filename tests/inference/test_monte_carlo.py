@@ -93,6 +93,7 @@ def test_a_transition_leaves_its_target_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("full_mass", [False, True])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_normal_of_unequal_scales_is_found_with_its_moments(full_mass: bool) -> None:
     factor = torch.tensor([[2.0, 0.0, 0.0], [0.2, 0.4, 0.0], [0.0, 0.1, 0.2]], dtype=torch.float64)
     mean = double(1.0, -2.0, 30.0)
@@ -113,6 +114,7 @@ def test_a_normal_of_unequal_scales_is_found_with_its_moments(full_mass: bool) -
     assert bool((samples.divergences == 0).all())
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_bounded_sites_come_back_in_their_own_space() -> None:
     o = double(1.0)[0]
 

@@ -84,6 +84,7 @@ def test_a_run_is_random_trials_and_then_controlled_ones() -> None:
     assert len(run.transitions()) == 32
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_it_learns_to_bring_the_mass_to_rest_nearer_to_the_middle() -> None:
     """On average over seeds: the start differs from trial to trial, so a single run need not improve."""
     runs = [run_loop(trials=3, seed=seed) for seed in range(5)]
@@ -229,6 +230,7 @@ run_loop(Path(sys.argv[1]), trials=12)
 """
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_process_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     here = Path(__file__).resolve().parent
     package = Path(bd.__file__).resolve().parent.parent

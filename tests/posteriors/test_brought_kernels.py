@@ -73,6 +73,7 @@ def quick() -> GPTraining:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_brought_kernel_keeps_the_contract():
     # GPyTorch's lazy tensors do not compile to one graph.
     check_posterior(

@@ -49,6 +49,7 @@ def small(request) -> DropoutPosterior:
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_both_keep_the_contract(kind, dtype: torch.dtype) -> None:
     training = Training(steps=400, warm_steps=10, learning_rate=1e-2)
     check_posterior(lambda: kind(hidden=(32,), training=training), dtype=dtype)
@@ -56,6 +57,7 @@ def test_both_keep_the_contract(kind, dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.usefixtures("unchecked_fits")
 def test_both_keep_the_contract_as_they_come(kind) -> None:
     check_posterior(kind, dtype=torch.float32)
 
@@ -251,6 +253,7 @@ def test_reports_keep_nll_and_penalty_apart(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_state_that_predicts_rows_not_trained_on_best_is_kept(kind) -> None:
     # Pure noise: the longer the training, the worse for new rows.
     x, y = (torch.randn(200, columns, generator=generator(columns)) for columns in (6, 2))
@@ -295,6 +298,7 @@ def test_state_loads_into_a_fresh_object_of_other_sizes(kind, tmp_path) -> None:
     assert fresh.network.hidden == (9, 8, 7)
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_given_rate_stays_the_default_follows_the_rows_and_learned_rates_fall_with_them() -> None:
     given = MCDropout(rate=0.2, hidden=(32,), training=QUICK)
     given.fit(*wave(40), generator=generator())

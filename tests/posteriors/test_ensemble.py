@@ -163,6 +163,7 @@ def test_bootstrap_leaves_a_share_of_one_over_e_unseen() -> None:
     assert report.r2_held_out is None
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_warm_start_keeps_unseen_rows_unseen_and_learns_from_new_ones() -> None:
     x, y = pendulum_step(150, 2)
     ensemble = BootstrapEnsemble(members=3, hidden=(32,), training=Training(steps=500, warm_steps=150))
@@ -234,6 +235,7 @@ def test_one_row_is_too_few() -> None:
         BootstrapEnsemble().fit(*wave(1))
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_targets_that_x_says_nothing_about_are_reported_as_collapsed() -> None:
     x = torch.randn(100, 2, generator=generator())
     y = torch.cat([x[:, :1], torch.randn(100, 1, generator=generator(1))], 1)

@@ -75,6 +75,7 @@ def test_it_is_as_sure_in_a_gap_as_on_the_data_which_is_why_it_is_a_baseline() -
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("noise", [Heteroscedastic(), Homoscedastic()], ids=lambda noise: type(noise).__name__)
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_posterior_keeps_the_contract_but_for_doubt(dtype: torch.dtype, noise) -> None:
     training = Training(steps=300, learning_rate=1e-2)
     check_posterior(

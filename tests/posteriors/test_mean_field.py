@@ -92,6 +92,7 @@ def test_the_loss_holds_the_whole_kl_once_divided_by_the_number_of_rows(estimato
         assert (hot - bayes) / 2 == pytest.approx(wanted, rel=1e-10)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_expected_loss_of_a_linear_layer_has_the_closed_form() -> None:
     x, y = toy(5)
     bayes = inference(LAYER, 5)
@@ -105,6 +106,7 @@ def test_expected_loss_of_a_linear_layer_has_the_closed_form() -> None:
     assert abs(float(drawn.mean()) - wanted) < 4.5 * float(drawn.std()) / CALLS**0.5
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_the_loss_of_a_minibatch_is_unbiased() -> None:
     network, (x, y) = Network(2, (4,), 2), toy(24)
     bayes = inference(network, 24, spread=1e-6)
@@ -113,6 +115,7 @@ def test_the_loss_of_a_minibatch_is_unbiased() -> None:
     assert abs(float(drawn.mean()) - seeded_loss(bayes, x, y)) < 4.5 * float(drawn.std()) / CALLS**0.5
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_the_three_estimators_have_one_expected_loss_and_local_noise_the_least_variance() -> None:
     network, (x, y) = Network(2, (4,), 1), toy(16, outputs=1)
     drawn = {named(e): losses(inference(network, 16, estimator=e, spread=0.2), x, y, 16, CALLS) for e in ESTIMATORS}
@@ -126,6 +129,7 @@ def test_the_three_estimators_have_one_expected_loss_and_local_noise_the_least_v
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=named)
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_columns_of_a_row_have_the_moments_of_the_weights(estimator: Estimator) -> None:
     g, draws = generator(7), 2000
     location, scale = torch.randn(1, 6, generator=g).double(), torch.rand(1, 6, generator=g).double()
@@ -146,6 +150,7 @@ def test_columns_of_a_row_have_the_moments_of_the_weights(estimator: Estimator) 
 
 
 @pytest.mark.parametrize("temperature", [1.0, pytest.param(0.25, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_linear_network_finds_the_best_factorised_posterior_of_linear_regression(temperature: float) -> None:
     rows, g = 80, generator(8)
     x = torch.randn(rows, 2, generator=g, dtype=torch.float64)
@@ -191,6 +196,7 @@ def test_kl_to_a_scale_mixture_agrees_with_quadrature() -> None:
 
 
 @pytest.mark.parametrize("estimator", [Shared(), Local()], ids=named)
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_scale_mixture_enters_the_loss_by_sampling_without_bias(estimator: Estimator) -> None:
     x, y = toy(6)
     prior, g = ScaleMixture(), generator(9)
@@ -311,6 +317,7 @@ def test_one_layer_of_relu_units_cannot_be_unsure_between_the_data(seed: int) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
     training = VariationalTraining(steps=250, learning_rate=2e-2)
     check_posterior(lambda: MeanField(hidden=(8,), noise=Homoscedastic(), training=training), dtype=dtype)

@@ -81,6 +81,7 @@ def exact_regression(x: torch.Tensor, y: torch.Tensor, at: torch.Tensor) -> tupl
     return mean, (variances + (means - mean[:, None]).square()) @ weight, float(var @ weight)
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_linear_network_agrees_with_exact_bayesian_regression_and_says_that_its_chains_agree() -> None:
     x, y = line(12)
     at = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-3.0, 2.0]], dtype=DOUBLE)
@@ -126,10 +127,10 @@ def test_chains_that_cannot_be_believed_are_reported() -> None:
 
 
 def test_divergent_trajectories_are_reported() -> None:
-    # Rows beyond all scales: the energy falls by more than the integrator can follow with the step of a single transition.
+    # Unwhitened rows: the energy falls by more than the integrator can follow with the step of a single transition.
     x, y = line(15)
     sampling = NUTSSampling(chains=2, warmup=1, draws=10, stored=2, target_accept=0.01, max_tree_depth=3)
-    report = NUTS((), sampling=sampling).fit(1e3 * x, 1e3 * y, generator=generator())
+    report = NUTS((), sampling=sampling).fit(30 * x, 30 * y, generator=generator())
     assert sum(report.curves["divergences"]) > 0
     assert any("diverged" in warning for warning in report.warnings)
 
@@ -225,6 +226,7 @@ def test_an_interrupted_fit_leaves_the_last_one_whole(tiny: NUTS) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
     # Fewer units have more modes that chains cannot leave: then more rows do not make them agree.
     sampling = NUTSSampling(warmup=100, warm_warmup=10, draws=50, stored=100, max_tree_depth=5)

@@ -58,6 +58,7 @@ def linear(state: Tensor, action: Tensor, parameters: dict[str, Tensor]) -> Tens
 
 
 @pytest.mark.parametrize("inference", [NUTSInference(warmup=60, draws=80), VariationalInference(steps=100)], ids=["nuts", "svi"])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_linear_step_with_known_noise_is_bayesian_linear_regression(inference: Inference) -> None:
     g, rows, std = generator(3), 25, 0.3
     x = torch.randn(rows, 3, generator=g, dtype=torch.float64)
@@ -135,11 +136,13 @@ def toy_physics(inference: Inference) -> Physics:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_normal_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
     check_posterior(lambda: toy_physics(SVI), dtype=dtype, grows_off_data=False)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_chains_keep_the_contract() -> None:
     check_posterior(lambda: toy_physics(QUICK), grows_off_data=False)
 
@@ -151,6 +154,7 @@ def straight(state: Tensor, action: Tensor, p: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_residual_keeps_the_contract(dtype: torch.dtype) -> None:
     def make() -> WithResidual:
         base = Physics(straight, {name: Normal(0.0, 2.0) for name in "abde"}, inference=SVI)

@@ -329,6 +329,7 @@ def check_contract(objective: str, dtype: torch.dtype, compiles: bool) -> None:
 
 
 @pytest.mark.parametrize(("objective", "dtype"), [("Collapsed", F64), ("FITC", torch.float32), ("Stochastic", F64)])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_it_keeps_the_contract(objective, dtype):
     check_contract(objective, dtype, compiles=False)
 
@@ -336,6 +337,7 @@ def test_it_keeps_the_contract(objective, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", CHEAP)
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_it_keeps_the_whole_contract_in_both_precisions(objective, dtype):
     check_contract(objective, dtype, compiles=True)
 

@@ -41,10 +41,12 @@ def quick_ensemble() -> BootstrapEnsemble:
 # --- the contract
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_standardised_gp_keeps_the_contract():
     check_posterior(lambda: Standardize(quick_gp()), data=raw_data, exact_fit=True, feature_error=1.13 / 512**0.5, dtype=F64)
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_standardised_ensemble_keeps_the_contract():
     check_posterior(lambda: Standardize(quick_ensemble()), data=raw_data, exact_predict=True, dtype=torch.float32)
 

@@ -46,6 +46,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, row in ROWS.items() for dtype in row.dtypes])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_posterior_keeps_the_contract(name: str, dtype: torch.dtype) -> None:
     row = ROWS[name]
     check_posterior(row.make, dtype=dtype, **row.stated)
