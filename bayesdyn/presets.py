@@ -22,6 +22,7 @@ from bayesdyn.posteriors import (
     BootstrapEnsemble,
     ConcreteDropout,
     ExactGP,
+    GPTraining,
     Laplace,
     MaximumLikelihood,
     MCDropout,
@@ -103,7 +104,7 @@ tasks: dict[str, Task] = {
         draws=8,
         discount=0.95,
         settings={
-            "gp": lambda: ExactGP(features=128),
+            "gp": lambda: ExactGP(features=128, training=GPTraining(lengthscale=(0.05, 100.0), lengthscale_ratio=100.0)),
             "ensemble": lambda: BootstrapEnsemble(bootstrap=False, mean_first=0.0, training=Training()),
         },
         trials=(("gp", 3), ("ensemble", 6)),

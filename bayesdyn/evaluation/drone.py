@@ -20,7 +20,7 @@ RATE, LAGS = 20.0, 4
 # The multisine runs from 20 s to 85 s; all three logs hold the arm at 45 degrees from 85 s on and land at 90 s.
 _TRAINING_END, _EXCITATION_END = 70.0, 85.0
 # Scores no longer change after 20 steps of one search, and two small layers score as well here as three large ones.
-_GP_TRAINING = GPTraining(max_steps=40, restarts=0)
+_GP_TRAINING = GPTraining(lengthscale=(0.05, 100.0), lengthscale_ratio=100.0, max_steps=40, restarts=0)
 _HIDDEN = (100, 100)
 
 

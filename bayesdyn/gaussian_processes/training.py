@@ -34,12 +34,12 @@ class GPTraining:
     (1e-06, 2.0)
     """
 
-    lengthscale: tuple[float, float] = (0.05, 100.0)
+    lengthscale: tuple[float, float] = (0.05, 1000.0)
     signal_var: tuple[float, float] = (1e-2, 1e2)
     linear_var: tuple[float, float] = (1e-6, 1e2)
     noise_var: tuple[float, float] = (1e-6, 2.0)
     signal_to_noise: float = 1000.0
-    lengthscale_ratio: float = 100.0
+    lengthscale_ratio: float = 1000.0
     max_steps: int = 200
     restarts: int = 1
 

@@ -304,7 +304,7 @@ def test_the_curb_is_a_wall_not_a_prior():
     def height(lengthscale: float, noise: float) -> float:
         one = torch.ones(1, dtype=F64)
         values = Hyperparameters(KernelParameters(lengthscale * one[None], one, 0 * one), noise * one)
-        return curb(values, one, GPTraining()).item()
+        return curb(values, one, GPTraining(lengthscale_ratio=100.0)).item()
 
     assert height(10.0, 1e-2) < 1e-6
     assert height(100.0, 1e-2) == pytest.approx(1.0, abs=1e-6)
