@@ -5,7 +5,10 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import gymnasium
 import pytest
+
+from bayesdyn.envs import CARTPOLE_ID
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,8 +55,9 @@ def run_page(text: str, name: str) -> dict[str, object]:
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader who pastes a page's blocks one after the other gets no error and no warning."""
+    """A reader who pastes a page's blocks one after the other gets no error and no warning, here in episodes of a few steps."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gymnasium.spec(CARTPOLE_ID), "max_episode_steps", 10)
     run_page(page.read_text(encoding="utf-8"), str(page))
 
 

@@ -74,11 +74,12 @@ def quick() -> GPTraining:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked_fits")
-def test_a_brought_kernel_keeps_the_contract():
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+def test_a_brought_kernel_keeps_the_contract(dtype):
     # GPyTorch's lazy tensors do not compile to one graph.
     check_posterior(
         lambda: ExactGP(GPyTorchKernel(locally_periodic), features=128, training=quick()),
-        dtype=F64,
+        dtype=dtype,
         rows=30,
         exact_fit=True,
         feature_error=1.13 / 128**0.5,

@@ -135,7 +135,7 @@ def toy_physics(inference: Inference) -> Physics:
     return Physics(curves, {name: Normal(0.0, 2.0) for name in "abcde"}, inference=inference)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("unchecked_fits")
 def test_the_normal_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
     check_posterior(lambda: toy_physics(SVI), dtype=dtype, grows_off_data=False)

@@ -42,13 +42,15 @@ def quick_ensemble() -> BootstrapEnsemble:
 
 
 @pytest.mark.usefixtures("unchecked_fits")
-def test_a_standardised_gp_keeps_the_contract():
-    check_posterior(lambda: Standardize(quick_gp()), data=raw_data, exact_fit=True, feature_error=1.13 / 512**0.5, dtype=F64)
+@pytest.mark.parametrize("dtype", [F64, pytest.param(torch.float32, marks=pytest.mark.slow)])
+def test_a_standardised_gp_keeps_the_contract(dtype):
+    check_posterior(lambda: Standardize(quick_gp()), data=raw_data, exact_fit=True, feature_error=1.13 / 512**0.5, dtype=dtype)
 
 
 @pytest.mark.usefixtures("unchecked_fits")
-def test_a_standardised_ensemble_keeps_the_contract():
-    check_posterior(lambda: Standardize(quick_ensemble()), data=raw_data, exact_predict=True, dtype=torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(F64, marks=pytest.mark.slow)])
+def test_a_standardised_ensemble_keeps_the_contract(dtype):
+    check_posterior(lambda: Standardize(quick_ensemble()), data=raw_data, exact_predict=True, dtype=dtype)
 
 
 # --- units

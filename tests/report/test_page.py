@@ -25,7 +25,7 @@ from bayesdyn.report.animation import _fan
 from bayesdyn.report.canvas import Palette
 from bayesdyn.report.comparing import comparison_table
 
-STEPS = 24
+STEPS = 20
 
 
 def synthetic_trial(index, controlled, closeness, seed=0):

@@ -21,10 +21,10 @@ SHORT = Training(steps=200, warm_steps=50)
 
 
 class Row(NamedTuple):
-    """A posterior, the dtypes of its data, and what its author states about it."""
+    """A posterior, the dtypes of its data, of which all but the first are left to the slow tests, and what its author states."""
 
     make: Callable[[], Posterior]
-    dtypes: tuple[torch.dtype, ...] = (SINGLE, DOUBLE)
+    dtypes: tuple[torch.dtype, ...] = (DOUBLE, SINGLE)
     stated: Mapping[str, object] = MappingProxyType({})
 
 
@@ -38,14 +38,18 @@ ROWS = {
         (DOUBLE,),
         {"rows": 40, "feature_error": 0.05, "exact_fit": True, "compiles": False},
     ),
-    "ensemble": Row(lambda: BootstrapEnsemble(hidden=(32, 32), training=SHORT), stated={"exact_predict": True}),
+    "ensemble": Row(lambda: BootstrapEnsemble(hidden=(32, 32), training=SHORT), (SINGLE, DOUBLE), {"exact_predict": True}),
     "ensemble, noise out of bag": Row(
         lambda: BootstrapEnsemble(members=4, hidden=(32, 32), noise=OutOfBag(), training=SHORT), (SINGLE,), {"exact_predict": True}
     ),
 }
 
 
-@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, row in ROWS.items() for dtype in row.dtypes])
+QUICK = [(name, row.dtypes[0]) for name, row in ROWS.items()]
+SLOW = [pytest.param(name, dtype, marks=pytest.mark.slow) for name, row in ROWS.items() for dtype in row.dtypes[1:]]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*QUICK, *SLOW])
 @pytest.mark.usefixtures("unchecked_fits")
 def test_posterior_keeps_the_contract(name: str, dtype: torch.dtype) -> None:
     row = ROWS[name]
