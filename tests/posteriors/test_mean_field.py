@@ -319,7 +319,7 @@ def test_one_layer_of_relu_units_cannot_be_unsure_between_the_data(seed: int) ->
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("unchecked_fits")
 def test_the_posterior_keeps_the_contract(dtype: torch.dtype) -> None:
-    training = VariationalTraining(steps=250, learning_rate=2e-2)
+    training = VariationalTraining(steps=250, warm_steps=50, learning_rate=2e-2)
     check_posterior(lambda: MeanField(hidden=(8,), noise=Homoscedastic(), training=training), dtype=dtype)
 
 

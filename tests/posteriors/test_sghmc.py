@@ -214,9 +214,10 @@ def test_a_warm_start_goes_on_from_the_last_draws_and_draws_outlive_it() -> None
 @pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.float64])
 @pytest.mark.usefixtures("unchecked_fits")
 def test_the_contract_is_kept(noise: Noise, dtype: torch.dtype) -> None:
+    # With 8 units the chains of these few steps are in modes of their own (R̂ of 3), which more rows do not make agree.
     def make() -> SGHMC:
         return SGHMC(
-            hidden=(8,),
+            hidden=(16,),
             noise=noise,
             training=Training(steps=300, warm_steps=50, learning_rate=2e-2),
             sampling=SGHMCSampling(steps=600, burn_in=300, draws=60),
