@@ -17,6 +17,7 @@ from bayesdyn.posteriors.swag_sgd import Averaging, Pace, Walk, choose_pace, wal
 
 _REPORT_DRAWS, _REPORT_ROWS = 16, 2000
 _CLIPPED = 0.05
+_FAR_NATS, _FAR_PER_ROW = 20.0, 0.1  # a mode that is worse than the best by both has no share of the posterior
 _LEAST_FREE = 0.1  # share of the rows that are left to tell the noise, when the weights have taken theirs
 
 
@@ -26,10 +27,15 @@ class SWAG(NetworkPosterior):
     A draw is θ = mean + √(diag/2)∘z₁ + Dᵀz₂/√(2(R-1)) with z₁, z₂ ~ N(0, I), in the K members in turn. Each walk is gradient
     descent at a constant rate on minibatches, whose noise spreads it; with all rows it would stand still. The rate is chosen from
     that noise such that the walk is as wide as the linearised posterior, on average over the training inputs
-    (`bayesdyn.posteriors.swag_sgd`). What that leaves: directions that the data hardly determine are not reached within a walk, so
+    (`bayesdyn.posteriors.swag_sgd`); where that rate would not be stable a slower walk is taken and its deviations widened. What
+    that leaves: directions that the data hardly determine are not reached within a walk, so
     that the uncertainty away from the data is too small, and among those that they do determine the walk is too wide in some and
     too narrow in others. One member is about as sure between the data as on them; several modes (K > 1, "MultiSWAG") differ
     there, and make up for part of that.
+
+    Training ends some members where nearly all is called noise. Such a mode, worse than the best by more than 20 nats and 0.1 nats
+    per row, has no share of the posterior to speak of: the member walks from the mode of another one instead, and the report says
+    so.
 
     `Homoscedastic()` variances are those of the residuals of the mean weights, with N less the parameters that the data determine
     as the divisor; the parameters of `Heteroscedastic()` noise besides its columns stay where training put them.
@@ -78,11 +84,13 @@ class SWAG(NetworkPosterior):
         first = fit.first_step(self.settings)
         mode = train(network, start, x, y, counts, training=self.settings, generator=generator, first_step=first).parameters
         energy = Energy.of(network, x, y)
+        mode, moved = _without_far_modes(energy, mode)
         pace = choose_pace(energy, mode, self.averaging, generator)
         walked = walk(energy, mode, pace, self.averaging, generator, fit.progress)
-        self.location, self.diagonal, self.deviations = walked.mean, walked.var, walked.deviations
+        self.location, widen = walked.mean, pace.widen.unsqueeze(1)
+        self.diagonal, self.deviations = walked.var * widen.square(), walked.deviations * widen.unsqueeze(2)
         self.keep(network, _noise_of(energy, Parameters(walked.mean, mode.noise), pace))
-        return self._report(walked, pace, x, y, generator, fit.seconds)
+        return self._report(walked, pace, moved, x, y, generator, fit.seconds)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Draw n networks: n // K from each member in blocks, the n mod K left over from a random subset of members."""
@@ -98,7 +106,9 @@ class SWAG(NetworkPosterior):
         return self.network.function(Parameters(theta, self.noise_parameters[index]))
 
     @torch.no_grad()
-    def _report(self, walked: Walk, pace: Pace, x: Tensor, y: Tensor, generator: torch.Generator, seconds: float) -> FitReport:
+    def _report(
+        self, walked: Walk, pace: Pace, moved: int, x: Tensor, y: Tensor, generator: torch.Generator, seconds: float
+    ) -> FitReport:
         network, function, nll, means = self.network, self.sample(_REPORT_DRAWS, generator), y.new_zeros(()), []
         for rows, targets in zip(x.split(_REPORT_ROWS), y.split(_REPORT_ROWS), strict=True):
             mean, var = function(rows.unsqueeze(0))
@@ -111,9 +121,26 @@ class SWAG(NetworkPosterior):
             steps=self.settings.steps + self.averaging.steps,
             seconds=seconds,
             r2_train=r_squared(y, torch.cat(means)),
-            warnings=_warnings(pace, walked, y),
-            curves={"nll": walked.nll, "rate": tuple(pace.rate.tolist()), "determined_parameters": tuple(pace.determined.tolist())},
+            warnings=_warnings(pace, walked, moved, y),
+            curves={
+                "nll": walked.nll,
+                "rate": tuple(pace.rate.tolist()),
+                "widened": tuple(pace.widen.tolist()),
+                "determined_parameters": tuple(pace.determined.tolist()),
+            },
         )
+
+
+def _without_far_modes(energy: Energy, mode: Parameters) -> tuple[Parameters, int]:
+    """Return the modes with those far above the best one replaced by the others in turn, and how many were."""
+    rows = len(energy.x)
+    _, nll = energy.gradient(mode)
+    loss = rows * (nll + energy.network.penalty(mode, rows, energy.precision))
+    far = loss - loss.min() > max(_FAR_NATS, _FAR_PER_ROW * rows)
+    near = (~far).nonzero().squeeze(1)
+    index, moved = torch.arange(len(loss), device=loss.device), int(far.sum())
+    index[far] = near[torch.arange(moved, device=loss.device) % len(near)]
+    return Parameters(mode.theta[index], mode.noise[index]), moved
 
 
 def _noise_of(energy: Energy, parameters: Parameters, pace: Pace) -> Float[Tensor, "K rows E"]:
@@ -123,12 +150,14 @@ def _noise_of(energy: Energy, parameters: Parameters, pace: Pace) -> Float[Tenso
     return energy.network.noise.with_variance(parameters.noise, energy.squared_residuals(parameters) / free)
 
 
-def _warnings(pace: Pace, walked: Walk, y: Tensor) -> tuple[str, ...]:
+def _warnings(pace: Pace, walked: Walk, moved: int, y: Tensor) -> tuple[str, ...]:
     found = []
-    if pace.capped:
-        found.append("the rate that fits the posterior's width is too fast to be stable: the walk is narrower than it should be")
+    if moved:
+        found.append(f"training left {moved} of {len(pace.rate)} members far above the best: each walks from another one's mode")
     if walked.clipped > _CLIPPED:
-        found.append(f"{walked.clipped:.0%} of the steps were shortened: the walk did not start at a mode, train for longer")
+        found.append(
+            f"{walked.clipped:.0%} of the steps were shortened: the walk left its mode, or did not start at one; train for longer"
+        )
     gamma = float(pace.determined.max())
     if gamma > (1 - _LEAST_FREE) * y.numel():
         found.append(f"{gamma:.0f} determined parameters for {y.numel()} targets: the data hardly tell the noise")

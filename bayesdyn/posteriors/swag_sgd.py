@@ -14,7 +14,10 @@ from bayesdyn.progress import Progress
 
 _NOISE_BATCHES = 30
 _CLIP = 5.0
-_LONGEST = 0.5  # rate times the largest curvature; at 2 descent is unstable, at 0.5 the stiffest variance is a third too large
+# Rate times curvature. At 2 descent is unstable; at 0.2 the stiffest variance is a ninth too large. 0.5 was stable at the mode of a
+# network, but not where a walk on 200 rows took it: the curvature grew there, and the walk never came back.
+_LONGEST = 0.2
+_FITTING = 0.5  # the same, for the rate that fits the width: rows per step are few enough that it is no larger
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Pace(NamedTuple):
     batch_size: int
     noise: Float[Tensor, " K"]  # v, of the gradients of so many rows
     determined: Float[Tensor, " K"]  # γ
-    capped: bool
+    widen: Float[Tensor, " K"]  # how many times wider the posterior is than a walk at this rate
 
 
 class Walk(NamedTuple):
@@ -70,7 +73,12 @@ def choose_pace(energy: Energy, mode: Parameters, settings: Averaging, generator
     Near a mode, θ ← θ - ρM⁻¹∇Û is stationary with a covariance Σ for which tr(FΣ) = ½ρv, v = E (∇Û - ∇U)ᵀM⁻¹(∇Û - ∇U) the noise
     of its gradients, as long as ρλ_max ≪ 2 and the data say more than the prior (the trace of Mandt, Hoffman, Blei 2017, section
     3.2: AΣ + ΣA = εC/S). The linearised posterior has tr(FΣ) = γ = tr F(F + δ)⁻¹, the number of parameters that the data
-    determine. So ρ = 2γ/v, with v measured on minibatches and γ from the Gram matrix of simulated gradients. M = F_ii + δ_i.
+    determine. So ρ = 2γ/v fits, with v measured on minibatches and γ from the Gram matrix of simulated gradients. M = F_ii + δ_i.
+
+    A walk must also stay where the energy is quadratic, and its minibatches have curvatures of their own: E ĤM⁻¹Ĥ is about
+    (λ_max + tr(M⁻¹F)/B)F for B rows. Where ρ times that bracket would be above 0.2, ρ is 0.2 over it, and the walk too narrow by a
+    factor that is known, √(2γ/vρ), by which its deviations are to be widened. What that loses: directions that the slower walk has
+    not explored by its end are widened from whatever it has seen of them.
     """
     simulated = torch.stack([energy.simulated_gradient(mode, generator) for _ in range(settings.probes)], 1)
     fisher = simulated.square().mean(1)
@@ -78,12 +86,16 @@ def choose_pace(energy: Energy, mode: Parameters, settings: Averaging, generator
     determined = _gram_eigenvalues(simulated, energy.precision.expand_as(mass))
     gamma = (determined / (1 + determined)).sum(1)
     curvature = 1 + _gram_eigenvalues(simulated, mass)[:, -1]
-    # Few enough rows that the rate which fits γ is a stable one: v grows as N/B - 1.
-    share = 2 * gamma * curvature / (_LONGEST * (fisher / mass).sum(1))
+    trace = (fisher / mass).sum(1)
+    # v grows as N/B - 1.
+    share = 2 * gamma * curvature / (_FITTING * trace)
     rows = max(1, min(settings.batch_size, int(len(energy.x) / (1 + float(share.max())))))
     noise = _gradient_noise(energy, mode, mass, rows, generator)
-    wanted, longest = 2 * gamma / noise.clamp_min(torch.finfo(noise.dtype).tiny), _LONGEST / curvature
-    return Pace(mass, torch.minimum(wanted, longest), rows, noise, gamma, bool((wanted > longest).any()))
+    longest = _LONGEST / (curvature + trace / rows)
+    # Without noise, as with one row, nothing moves at any rate, and there is nothing to widen.
+    wanted = torch.where(noise > 0, 2 * gamma / noise, longest)
+    rate = torch.minimum(wanted, longest)
+    return Pace(mass, rate, rows, noise, gamma, (wanted / rate).sqrt())
 
 
 def _gram_eigenvalues(gradients: Float[Tensor, "K S P"], mass: Float[Tensor, "K P"]) -> Float[Tensor, "K S"]:

@@ -27,13 +27,6 @@ def wave(rows: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[
     return x, y + 0.1 * torch.randn(rows, 2, generator=generator(seed + 1), dtype=dtype)
 
 
-@pytest.fixture(scope="module")
-def small() -> SWAG:
-    posterior = SWAG(members=3, hidden=(8,), averaging=SHORT, training=QUICK)
-    posterior.fit(*wave(50), generator=generator())
-    return posterior
-
-
 def test_draws_have_half_the_diagonal_and_half_the_covariance_of_the_deviations() -> None:
     posterior, g, draws = SWAG(members=2, hidden=(), noise=Homoscedastic()), generator(), 40_000
     posterior.keep(Network(2, (), 1, noise=Homoscedastic()), torch.zeros(2, 1, 1))
@@ -90,7 +83,8 @@ def test_the_walk_is_as_wide_as_exact_linear_regression_over_the_training_inputs
         training=Training(steps=400, learning_rate=2e-2),
         averaging=Averaging(steps=1500, burn_in=300),
     )
-    posterior.fit(x, y, generator=generator())
+    report = posterior.fit(x, y, generator=generator())
+    assert min(report.curves["widened"]) > 1.2  # the rate that fits is too fast here
     design = torch.cat([x, torch.ones(rows, 1, dtype=torch.float64)], 1)
     precision = posterior.network.prior_precision().double()
     var = (10 * posterior.noise_parameters.mean()).exp()
@@ -100,8 +94,8 @@ def test_the_walk_is_as_wide_as_exact_linear_regression_over_the_training_inputs
     width = (design @ cov * design).sum(-1).mean(1)  # [members], the mean epistemic variance over the training inputs
     wanted = float((design @ exact * design).sum(-1).mean())
     error = float(width.std()) / math.sqrt(members) / wanted
-    # Between the exact width and 4/3 of it, which the longest stable step would give, within a fifth and the Monte Carlo error.
-    assert 0.8 - 4 * error < float(width.mean()) / wanted < 4 / 3 + 4 * error
+    # Between the exact width and 10/9 of it, which the longest step gives at the most, within a fifth and the Monte Carlo error.
+    assert 0.8 - 4 * error < float(width.mean()) / wanted < 10 / 9 + 0.2 + 4 * error
     assert error < 0.1
     # Exact noise: the residuals' variance with N - γ, a chi-square number with 195 degrees of freedom.
     assert abs(float(var) / noise_std**2 - 1) < 4.5 * math.sqrt(2 / 195)
@@ -121,15 +115,47 @@ def test_the_number_of_determined_parameters_is_that_of_the_linear_model() -> No
     torch.testing.assert_close(pace.mass[0], fisher.diagonal() + energy.precision, rtol=4.5 * math.sqrt(2 / 1000), atol=0)
 
 
-def test_every_member_is_equally_likely(small: SWAG) -> None:
+@pytest.mark.slow
+def test_a_walk_on_few_rows_of_a_network_is_as_wide_as_the_data_determine() -> None:
+    rows, draws, noise_std = 200, 200, 0.3
+    x = 3 * torch.rand(rows, 1, generator=generator()) - 1.5
+    y = 1.4 * (2.5 * x).sin() + noise_std * torch.randn(rows, 1, generator=generator(1))
+    averaging = Averaging(steps=2000, burn_in=500)
+    posterior = SWAG(
+        members=2, hidden=(30,), noise=Homoscedastic(), averaging=averaging, training=Training(steps=1000, learning_rate=1e-2)
+    )
+    report = posterior.fit(x, y, generator=generator())
+    means = posterior.sample(2 * draws, generator())(x.unsqueeze(0)).mean[..., 0].unflatten(0, (2, draws))
+    # A linear model's Σ_n var f(x_n) is γ·noise variance. That curvature away from the mode, 20 deviations and a short walk change
+    # this by less than a factor of 4 is a statement of order: a walk that leaves its mode is wider by tens.
+    wanted = torch.tensor(report.curves["determined_parameters"]) * (10 * posterior.noise_parameters[:, 0, 0]).exp() / rows
+    ratio = means.var(1).mean(1) / wanted
+    assert float(ratio.log().abs().max()) < math.log(4)
+    assert "shortened" not in " ".join(report.warnings)
+
+
+def test_a_member_without_a_share_of_the_posterior_walks_from_the_mode_of_another_one() -> None:
+    x, y = wave(60)
+    training = Training(steps=300, warm_steps=1, learning_rate=1e-2)
+    posterior = SWAG(members=3, hidden=(8,), noise=Homoscedastic(), averaging=SHORT, training=training)
+    posterior.fit(x, y, generator=generator())
+    posterior.location[1] = 0.0
+    report = posterior.fit(x, y, warm_start=True, generator=generator(1))
+    assert "1 of 3 members far above" in " ".join(report.warnings)
+    function = posterior.network.function(Parameters(posterior.location, posterior.noise_parameters))
+    assert float((y - function(x.unsqueeze(0)).mean).square().mean((1, 2)).max()) < 0.5 * float(y.square().mean())
+
+
+def test_every_member_is_equally_likely() -> None:
+    posterior, g, calls = SWAG(members=3, hidden=(), noise=Homoscedastic()), generator(), 300
+    posterior.keep(Network(2, (), 1, noise=Homoscedastic()), torch.arange(3.0).reshape(3, 1, 1))
+    posterior.location, posterior.diagonal = 10 * torch.randn(3, 3, generator=g), torch.ones(3, 3)
+    posterior.deviations = torch.zeros(3, 5, 3)
     x = wave(20, seed=3)[0].unsqueeze(0)
-    means = small.network.function(Parameters(small.location, small.noise_parameters))(x).mean
-    blocks = small.sample(300, generator())(x).mean.unflatten(0, (3, 100))
-    error = blocks.std(1) / 10
-    assert float((blocks.mean(1) - means).abs().sub(5 * error).max()) < 0.1  # draws scatter about their own member
-    g, calls = generator(1), 300
-    noise = small.noise_parameters[:, 0, 0]
-    drawn = torch.tensor([int((noise - small.sample(1, g).noise_parameters[0, 0, 0]).abs().argmin()) for _ in range(calls)])
+    means = posterior.network.function(Parameters(posterior.location, posterior.noise_parameters))(x).mean
+    blocks = posterior.sample(calls, generator())(x).mean.unflatten(0, (3, 100))
+    assert bool(((blocks.mean(1) - means).abs() < 4.5 * blocks.std(1) / 10).all())  # draws scatter about their own member
+    drawn = torch.tensor([int(posterior.sample(1, g).noise_parameters) for _ in range(calls)])
     frequency = torch.bincount(drawn, minlength=3) / calls
     assert float((frequency - 1 / 3).abs().max()) < 4.5 * math.sqrt(2 / 9 / calls)
 
