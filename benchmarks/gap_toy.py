@@ -147,16 +147,16 @@ def judge(acceptance: Acceptance, name: str, few: list[Fit], many: list[Fit], re
     """Print the points of one posterior, and return its line of the table."""
     truth = float(TOY.std(TOY.support())[0])
     noise = [math.sqrt(one.aleatoric[one.support].mean()) / truth for one in many]
-    support, gap = ([math.sqrt(one.epistemic[part].mean()) for one in many] for part in (many[0].support, many[0].gap))
+    support, gap = ([float(one.epistemic[part].mean()) for one in many] for part in (many[0].support, many[0].gap))
     identity = [float(np.abs(one.total / (one.epistemic + one.aleatoric) - 1).max()) for one in (*few, *many)]
     acceptance.between(f"{name}: noise std in support / truth, N = {MANY}", noise, 0.9, 1.1)
     acceptance.below(f"{name}: total / (epistemic + aleatoric) - 1, largest", identity, 1e-6)
     ratios = exponents = [math.nan]
     if name != BASELINE:
-        before = [math.sqrt(one.epistemic[one.support].mean()) for one in few]
+        before = [float(one.epistemic[one.support].mean()) for one in few]
         ratios = [g / s for g, s in zip(gap, support, strict=True)]
-        exponents = [2 * math.log(s / b) / math.log(MANY / FEW) for s, b in zip(support, before, strict=True)]
-        acceptance.above(f"{name}: epistemic std in the gap / in support, N = {MANY}", ratios, 3.0)
+        exponents = [math.log(s / b) / math.log(MANY / FEW) for s, b in zip(support, before, strict=True)]
+        acceptance.above(f"{name}: epistemic variance in the gap / in support, N = {MANY}", ratios, 3.0)
         acceptance.between(f"{name}: exponent of epistemic variance in N, in support", exponents, -1.5, -0.5)
     pairs = zip(many, reference, strict=True)
     near, relative, beyond = (list(v) for v in zip(*(distances(one, other) for one, other in pairs), strict=True))
@@ -166,7 +166,8 @@ def judge(acceptance: Acceptance, name: str, few: list[Fit], many: list[Fit], re
     acceptance.inform(f"{name}: fit, N = {MANY}", seconds, " CPU s")
     if name == REFERENCE:
         acceptance.below("NUTS: largest R-hat", [one.r_hat for one in (*few, *many)], 1.05)
-    figures = [float(np.mean(v)) for v in (noise, ratios, exponents, support, near, relative, beyond, seconds)]
+    spread = np.sqrt(support)
+    figures = [float(np.mean(v)) for v in (noise, ratios, exponents, spread, near, relative, beyond, seconds)]
     digits = (2, 2, 2, 3, 3, 2, 3, 1)
     return " ".join([f"{name:20s}", *(f"{value:8.{after}f}" for value, after in zip(figures, digits, strict=True))])
 
@@ -213,9 +214,9 @@ def measure(acceptance: Acceptance, quick: bool) -> None:
     print("\n" + " ".join([" " * 20, *(f"{column:>8s}" for column in columns)]))
     print(*table, sep="\n")
     print(
-        "noise: std in support / truth; gap: epistemic std there / in support; support: epistemic std there; W2: distance from NUTS"
+        "noise: std in support / truth; gap: epistemic variance there / in support; support: epistemic std there; W2: distance from"
     )
-    print("in values of f in [-4, 4], the same relative to the epistemic std of NUTS, and beyond [-4, 4]; last: time of a fit")
+    print("NUTS in values of f in [-4, 4], the same relative to the epistemic std of NUTS, and beyond [-4, 4]; last: time of a fit")
     draw_figure({name: fits[name, FEW, 0] for name in names})
 
 
