@@ -1,13 +1,14 @@
 """`Function`: draws of θ, frozen; what a posterior samples and a planner calls."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import ShapeError
+from bayesdyn.errors import DataError, ShapeError
 
 
 class Function(ABC):
@@ -31,7 +32,25 @@ class Function(ABC):
         """Return the same draws with their tensors cast or moved; the original is unchanged."""
 
     def check_inputs(self, x: Tensor) -> None:
-        """Raise `ShapeError` unless x is `[n or 1, ..., D]`: broadcasting would accept other sizes and answer something else."""
+        """Raise `DataError` or `ShapeError` unless x is a tensor `[n or 1, ..., D]`.
+
+        Broadcasting would accept other sizes and answer something else.
+        """
+        check_floating("x", x)
         if x.dim() < 2 or x.shape[0] not in (1, self.n) or x.shape[-1] != self.inputs:
             wanted = f"[{self.n} or 1, ..., {self.inputs}]"
             raise ShapeError(f"{self.n} draws of {self.inputs} features want x of shape {wanted}; got {list(x.shape)}")
+
+
+def check_floating(name: str, values: Any) -> None:
+    """Raise `DataError` for anything but a tensor of floating-point numbers.
+
+    >>> check_floating("x", [1.0])
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.DataError: x wants to be a torch tensor; got a list; torch.as_tensor(...) makes one
+    """
+    if not isinstance(values, Tensor):
+        raise DataError(f"{name} wants to be a torch tensor; got a {type(values).__name__}; torch.as_tensor(...) makes one")
+    if not values.is_floating_point():
+        raise DataError(f"{name} wants floating-point numbers; got {values.dtype}; convert it with .float() or .double()")

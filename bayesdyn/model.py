@@ -15,6 +15,7 @@ from bayesdyn.data.storage import load_tensors, save_tensors
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import FileError
 from bayesdyn.functions import Function
+from bayesdyn.numerics import keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior
 from bayesdyn.progress import Progress
 
@@ -81,10 +82,9 @@ class DynamicsModel(nn.Module):
     ) -> FitReport:
         """Fit the codec's statistics, then the posterior, on all transitions, an episode being a group (`fit_groups`).
 
-        Raises what the codec's and the posterior's `fit` raise; the codec is then as it was before, so that both still agree.
+        Raises what the codec's and the posterior's `fit` raise; both are then as they were before, after Ctrl-C too.
         """
-        before = dict(self.codec.state_dict())
-        try:
+        with keep_buffers_on_error(self):
             self.codec.fit(transitions)
             dtype = self.posterior.dtype
             x = self.codec.encode(transitions.state, transitions.action).to(dtype)
@@ -92,9 +92,6 @@ class DynamicsModel(nn.Module):
             return self.posterior.fit_groups(
                 x, y, transitions.episode, warm_start=warm_start, generator=generator, progress=progress
             )
-        except BaseException:
-            self.codec.load_state_dict(before)
-            raise
 
     def append(self, transitions: Transitions) -> None:
         """Condition the posterior on more transitions at once, where it can (`Posterior.append`); the codec stays as fitted."""

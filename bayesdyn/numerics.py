@@ -1,12 +1,14 @@
 """Done once for all: random numbers without torch's global state, spread told from rounding, memory asked for before it is used."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from bayesdyn.errors import ConfigurationError
 
@@ -104,3 +106,27 @@ def check_memory(wanted: int, what: str, instead: str, device: torch.device | st
         raise ConfigurationError(
             f"{what} would take {wanted / 1e9:.1f} GB of memory, and there are {there / 1e9:.1f} GB; {instead}"
         )
+
+
+@contextmanager
+def keep_buffers_on_error(module: nn.Module) -> Iterator[None]:
+    """Give all buffers of a module and its parts back as they were when the block ends by an exception, Ctrl-C included.
+
+    Buffers must be replaced, never written into.
+
+    >>> layer = nn.BatchNorm1d(1)
+    >>> try:
+    ...     with keep_buffers_on_error(layer):
+    ...         layer.running_mean = torch.ones(1)
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt:
+    ...     print(layer.running_mean)
+    tensor([0.])
+    """
+    before = [(part, dict(part._buffers)) for part in module.modules()]
+    try:
+        yield
+    except BaseException:
+        for part, buffers in before:
+            part._buffers.update(buffers)
+        raise

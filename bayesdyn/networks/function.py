@@ -91,13 +91,14 @@ class NetworkFunction(Function):
         return max(leads)
 
     def __call__(self, x: Float[Tensor, "k *batch D"]) -> Gaussian:
-        """Evaluate all draws at x, [n or 1, ..., D] -> [n, ..., E]."""
+        """Evaluate all draws at x, [n or 1, ..., D] -> [n, ..., E], in the dtype of x."""
         self.check_inputs(x)
         lead, batch = x.shape[0], x.shape[1:-1]
         blocks = 1 if lead == 1 else self.sets
-        h = x.reshape(blocks, lead // blocks * math.prod(batch), self.inputs)
+        h = x.to(self.noise_parameters.dtype).reshape(blocks, lead // blocks * math.prod(batch), self.inputs)
         parts = [self._evaluate(rows) for rows in h.split(self._chunk(h), 1)]
-        mean, var = parts[0] if len(parts) == 1 else (torch.cat(values, 1) for values in zip(*parts, strict=True))
+        joined = parts[0] if len(parts) == 1 else (torch.cat(values, 1) for values in zip(*parts, strict=True))
+        mean, var = (values.to(x.dtype) for values in joined)
         if lead == self.n:
             return Gaussian(mean.reshape(self.n, *batch, self.outputs), var.reshape(self.n, *batch, self.outputs))
         return Gaussian(self._repeat(mean, batch), self._repeat(var, batch))

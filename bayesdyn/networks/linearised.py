@@ -93,10 +93,10 @@ class LinearisedFunction(Function):
         )
 
     def __call__(self, x: Float[Tensor, "k *batch D"]) -> Gaussian:
-        """Evaluate all draws at x, [n or 1, ..., D] -> [n, ..., E]."""
+        """Evaluate all draws at x, [n or 1, ..., D] -> [n, ..., E], in the dtype of x."""
         self.check_inputs(x)
         lead, batch = x.shape[0], x.shape[1:-1]
-        h = x.reshape(lead, math.prod(batch), self.inputs)
+        h = x.to(self.noise_parameters.dtype).reshape(lead, math.prod(batch), self.inputs)
         tangent = affine(h, self.weight_deviations[0], self.bias_deviations[0])
         for layer in range(len(self.weights) - 1):
             a = affine(h, self.weights[layer], self.biases[layer])
@@ -105,7 +105,7 @@ class LinearisedFunction(Function):
             tangent = affine(h, self.weight_deviations[layer + 1], self.bias_deviations[layer + 1])
             tangent = tangent + through @ self.weights[layer + 1][..., : tangent.shape[-1]]
         mean, log_var = self.noise.split(affine(h, self.weights[-1], self.biases[-1]), self.noise_parameters)
-        mean, var = torch.broadcast_tensors(mean + tangent, log_var.exp())
+        mean, var = (values.to(x.dtype) for values in torch.broadcast_tensors(mean + tangent, log_var.exp()))
         return Gaussian(mean.reshape(self.n, *batch, self.outputs), var.reshape(self.n, *batch, self.outputs))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "LinearisedFunction":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
-from bayesdyn.functions import Function
+from bayesdyn.functions import Function, check_floating
 from bayesdyn.progress import Progress
 
 PREDICTIVE_DRAWS = 64
@@ -58,6 +58,8 @@ class Posterior(nn.Module, ABC):
     ) -> FitReport:
         """Learn from the N rows, from scratch or, with `warm_start`, from where the last fit ended.
 
+        Without a generator the seed is 0: the same data give the same fit.
+
         Raises `ShapeError` or `DataError` for unusable data and `NumericalError` when the computation breaks down.
         """
 
@@ -81,8 +83,14 @@ class Posterior(nn.Module, ABC):
     def append(self, x: Float[Tensor, "k D"], y: Float[Tensor, "k E"]) -> None:
         """Take k more rows into account at once, with hyper-parameters as they are, where that is exact and cheap.
 
-        Posteriors that can only learn by fitting leave the rows to the next `fit`: this default does nothing.
+        Posteriors that can only learn by fitting leave the rows to the next `fit`: this default does nothing but check them.
+
+        Raises `NotFittedError` before `fit`, `DataError` or `ShapeError` for unusable rows.
         """
+        self.check_fitted()
+        check_training_data(x, y, minimum=1)
+        if (x.shape[1], y.shape[1]) != self.sizes:
+            raise ShapeError(f"append wants (D, E) = {self.sizes}, the sizes of the last fit; got {(x.shape[1], y.shape[1])}")
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
@@ -109,8 +117,9 @@ class Posterior(nn.Module, ABC):
         return Predictive.from_draws(function(x.unsqueeze(0)))
 
     def check_inputs(self, x: Tensor) -> None:
-        """Raise `NotFittedError` before `fit` and `ShapeError` unless x is [..., D]."""
+        """Raise `NotFittedError` before `fit`, `DataError` or `ShapeError` unless x is a tensor [..., D]."""
         self.check_fitted()
+        check_floating("x", x)
         if x.dim() < 1 or x.shape[-1] != self.sizes[0]:
             raise ShapeError(f"{type(self).__name__} was fitted on {self.sizes[0]} features; got x of shape {list(x.shape)}")
 
@@ -135,13 +144,19 @@ class Posterior(nn.Module, ABC):
 
 
 def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
-    """Raise `ShapeError` unless x is [N, D] and y [N, E], `DataError` for fewer than `minimum` rows or non-finite values.
+    """Raise `ShapeError` unless x is [N, D] and y [N, E].
+
+    Raises `DataError` for anything but floating-point tensors of one dtype, fewer than `minimum` rows or non-finite values.
 
     >>> check_training_data(torch.zeros(1, 2), torch.zeros(1, 1))
     Traceback (most recent call last):
     ...
     bayesdyn.errors.DataError: fit wants at least 2 rows; got 1
     """
+    for name, values in (("x", x), ("y", y)):
+        check_floating(name, values)
+    if x.dtype != y.dtype:
+        raise DataError(f"fit wants x and y of one dtype; got x in {x.dtype} and y in {y.dtype}; convert one of them")
     if x.dim() != 2 or y.dim() != 2 or x.shape[0] != y.shape[0] or 0 in (x.shape[1], y.shape[1]):
         raise ShapeError(f"fit wants x [N, D] and y [N, E]; got x {list(x.shape)} and y {list(y.shape)}")
     if x.shape[0] < minimum:

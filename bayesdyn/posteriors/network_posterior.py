@@ -12,6 +12,7 @@ from bayesdyn.errors import DataError, ShapeError
 from bayesdyn.networks.network import Network
 from bayesdyn.networks.noise import Noise
 from bayesdyn.networks.training import Training
+from bayesdyn.numerics import keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, scale_warnings
 from bayesdyn.progress import Progress
 
@@ -120,7 +121,8 @@ class NetworkPosterior(Posterior):
     ) -> FitReport:
         network, warm = self._network_for(x, y, warm_start)
         generator = generator or torch.Generator().manual_seed(0)
-        report = self.learn(Fit(network, x, y, warm, groups, generator, progress))
+        with keep_buffers_on_error(self), torch.enable_grad():
+            report = self.learn(Fit(network, x.detach(), y.detach(), warm, groups, generator, progress))
         return replace(report, warnings=scale_warnings(x, y) + _collapse(report) + report.warnings)
 
     def _network_for(self, x: Tensor, y: Tensor, warm_start: bool) -> tuple[Network, bool]:
@@ -155,4 +157,5 @@ def _collapse(report: FitReport) -> tuple[str, ...]:
     held_out = report.r2_held_out is not None
     collapsed = [str(output) for output, r2 in enumerate(report.r2_held_out or report.r2_train) if not r2 >= _COLLAPSED]
     where = " on held-out rows" if held_out else ""
-    return (f"outputs {', '.join(collapsed)} are predicted no better than by their mean{where}",) if collapsed else ()
+    which = f"output {''.join(collapsed)} is" if len(collapsed) < 2 else f"outputs {', '.join(collapsed)} are"
+    return (f"{which} predicted no better than by the mean{where}",) if collapsed else ()

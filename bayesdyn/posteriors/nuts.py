@@ -106,7 +106,7 @@ class NUTS(NetworkPosterior):
         sampling, density = self.sampling, NetworkDensity(fit.network, fit.x.double(), fit.y.double())
         start = self._ends(density) if fit.warm else density.starts(sampling.chains, fit.generator)
         sampler = NoUTurn(density, target_accept=sampling.target_accept, max_tree_depth=sampling.max_tree_depth)
-        warmup = sampling.warm_warmup if fit.warm else sampling.warmup
+        warmup = min(sampling.warm_warmup, sampling.warmup) if fit.warm else sampling.warmup
         chains = sampler.run(start, warmup, sampling.draws, fit.generator, fit.progress, ChainwiseMetric(torch.ones_like(start)))
         parameters = density.parameters(self._thinned(chains))
         self.theta = parameters.theta.to(fit.x)

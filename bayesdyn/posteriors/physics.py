@@ -141,7 +141,8 @@ class Physics(Posterior):
         scale = _scale(y)
         check_step(self.step, self.priors, x, y.shape[1], generator)
         last = {**self.parameter_draws, **self.noise.values(self.noise_std, scale)} if warm else None
-        found = self.inference.infer(self._model(x, y, scale), last, generator, progress)
+        with torch.enable_grad():
+            found = self.inference.infer(self._model(x, y, scale), last, generator, progress)
         theta = self.priors.flat(found.values)
         if not bool(theta.isfinite().all()):
             raise NumericalError("draws of the parameters are not finite; the model overflows at some values, narrow the priors")

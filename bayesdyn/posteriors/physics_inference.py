@@ -70,7 +70,7 @@ class NUTSInference(Inference):
         self, model: Model, last: dict[str, Tensor] | None, generator: torch.Generator, progress: Progress | None
     ) -> Inferred:
         """Run the chains; draws are merged in turn, so that the last ones are those of all chains."""
-        warmup = self.warmup if last is None else self.warm_warmup
+        warmup = self.warmup if last is None else min(self.warmup, self.warm_warmup)
         rows = torch.arange(self.chains) + 1
         samples = run_nuts(
             model,

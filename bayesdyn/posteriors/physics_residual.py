@@ -4,12 +4,12 @@ import time
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.functions import Function
-from bayesdyn.numerics import fresh_generator
+from bayesdyn.numerics import fresh_generator, keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared
 from bayesdyn.posteriors.standardize import Standardize
 from bayesdyn.progress import Progress
@@ -59,16 +59,26 @@ class WithResidual(Posterior):
 
         Raises what the two raise; both are then as they were.
         """
+        return self.fit_groups(x, y, torch.arange(len(x)), warm_start=warm_start, generator=generator, progress=progress)
+
+    def fit_groups(
+        self,
+        x: Float[Tensor, "N D"],
+        y: Float[Tensor, "N E"],
+        groups: Int[Tensor, " N"],
+        *,
+        warm_start: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> FitReport:
+        """Fit as `fit` does; rows with one number in `groups` belong together."""
         check_training_data(x, y)
-        begun, before = time.perf_counter(), {name: value.clone() for name, value in self.state_dict().items()}
+        begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
-        try:
-            first = self.base.fit(x, y, warm_start=warm_start, generator=generator, progress=progress)
-            known = self.base.predict(x).mean
-            second = self.residual.fit(x, y - known, warm_start=warm_start, generator=generator, progress=progress)
-        except BaseException:
-            self.load_state_dict(before)
-            raise
+        with keep_buffers_on_error(self):
+            first = self.base.fit_groups(x, y, groups, warm_start=warm_start, generator=generator, progress=progress)
+            known = self.base.predict(x).mean.detach()
+            second = self.residual.fit_groups(x, y - known, groups, warm_start=warm_start, generator=generator, progress=progress)
         total = known + self.residual.predict(x).mean
         return replace(
             first,

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.errors import DataError, ShapeError
+from bayesdyn.errors import ShapeError
 from bayesdyn.functions import Function
-from bayesdyn.numerics import Spread, spread
+from bayesdyn.numerics import Spread, keep_buffers_on_error, spread
 from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data
 from bayesdyn.progress import Progress
 
@@ -139,7 +139,6 @@ class Standardize(Posterior):
         generator: torch.Generator | None,
         progress: Progress | None,
     ) -> FitReport:
-        _check_tensors(x, y)
         check_training_data(x, y)
         features, targets = spread(x), spread(y)
         if warm_start and self.sizes[0] > 0:
@@ -151,8 +150,9 @@ class Standardize(Posterior):
             statistics = Statistics(features.mean, _feature_scale(features), targets.mean, _target_scale(targets))
             warnings = _constants("x", features, "it cannot tell anything about y")
             warnings += _constants("y", targets, "it is predicted as that constant")
-        report = fit(*_whitened(statistics, x, y), warm_start=warm_start, generator=generator, progress=progress)
-        self.feature_mean, self.feature_std, self.target_mean, self.target_std = statistics
+        with keep_buffers_on_error(self):
+            report = fit(*_whitened(statistics, x, y), warm_start=warm_start, generator=generator, progress=progress)
+            self.feature_mean, self.feature_std, self.target_mean, self.target_std = statistics
         volume = float(statistics.target_std.log().sum())
         return replace(report, nll=report.nll + volume, warnings=warnings + report.warnings)
 
@@ -162,7 +162,6 @@ class Standardize(Posterior):
         Raises `NotFittedError` before `fit`, `DataError` or `ShapeError` for unusable rows.
         """
         self.check_fitted()
-        _check_tensors(x, y)
         check_training_data(x, y, minimum=1)
         self._check_sizes("append", x, y)
         self.posterior.append(*_whitened(self._statistics, x, y))
@@ -181,7 +180,6 @@ class Standardize(Posterior):
         Raises `DataError` for anything but a floating-point tensor, `NotFittedError`, and `ShapeError` for other features.
         """
         self.check_fitted()
-        _check_tensors(x)
         self.check_inputs(x)
         statistics = self._statistics
         said = self.posterior.predict(statistics.whiten(x).to(self.dtype))
@@ -250,11 +248,3 @@ def _drift(name: str, now: Spread, mean: Tensor, std: Tensor) -> tuple[str, ...]
         f"{name} has left the statistics that a warm start keeps (whitened with them, column {moved[0]} has a root mean square of "
         f"{float(size[moved[0]]):.2g}, not 1); fit without warm_start",
     )
-
-
-def _check_tensors(*columns: object) -> None:
-    for values in columns:
-        if not isinstance(values, Tensor):
-            raise DataError(f"Standardize wants torch tensors; got a {type(values).__name__}; torch.as_tensor(...) makes one")
-        if not values.is_floating_point():
-            raise DataError(f"Standardize wants floating-point tensors; got {values.dtype}; convert them with .double()")

@@ -243,7 +243,7 @@ def test_targets_that_x_says_nothing_about_are_reported_as_collapsed() -> None:
     y = torch.cat([x[:, :1], torch.randn(100, 1, generator=generator(1))], 1)
     report = BootstrapEnsemble(members=3, hidden=(16,), training=Training(steps=600)).fit(x, y, generator=generator())
     assert report.collapsed
-    assert any("outputs 1 are" in warning for warning in report.warnings)
+    assert any("output 1 is predicted no better" in warning for warning in report.warnings)
 
 
 def test_options_without_a_meaning_and_wrong_calls_are_refused(small: BootstrapEnsemble) -> None:

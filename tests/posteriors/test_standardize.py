@@ -258,9 +258,9 @@ def test_arrays_and_integers_are_refused_by_name():
             lambda: model.predict(x.numpy()),
             lambda: model.append(np.asarray(x), y),
         ):
-            with pytest.raises(DataError, match=r"wants torch tensors; got a (ndarray|list)"):
+            with pytest.raises(DataError, match=r"wants to be a torch tensor; got a (ndarray|list)"):
                 call()
-        with pytest.raises(DataError, match=r"floating-point tensors; got torch\.int64"):
+        with pytest.raises(DataError, match=r"floating-point numbers; got torch\.int64"):
             model.fit(x.long(), y)
 
 
