@@ -76,7 +76,7 @@ class FeaturePathFunction(Function):
         rows = x.reshape(-1, self.inputs)
         answers = []
         for output, (kernel, weights) in enumerate(zip(self._kernels, self._weights, strict=True)):
-            values = torch.cat([self._prior.values(output, rows), dense(kernel, rows, self._points)], -1)
+            values = torch.cat([self._prior.values(output, rows), dense(kernel, self._points, rows).mT], -1)
             values = values.view(*x.shape[:2], -1)
             answers.append(
                 torch.bmm(values.expand(self.n, -1, -1), weights.mT.unsqueeze(-1)).squeeze(-1)

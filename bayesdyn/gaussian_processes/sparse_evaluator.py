@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
+from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.gaussian_processes.training import Hyperparameters
+from bayesdyn.gaussian_processes.variances import positive_variance
 from bayesdyn.kernels import Kernel, KernelParameters, covariance, prior_variance
 from bayesdyn.linalg import add_diagonal, jittered_cholesky, triangular_inverse
 
@@ -18,7 +19,6 @@ from bayesdyn.linalg import add_diagonal, jittered_cholesky, triangular_inverse
 # the factors keep K_zz's small eigenvalues apart from rounding.
 RIDGE = 1e-6
 _CHUNK_BYTES = 64 * 2**20
-_VARIANCE_FLOOR = 1e-12
 
 # Maps σ² [E] and the gaps k_nn - q_nn [E, k] to the variance [E, k] with which a row observes the projected process w(x)ᵀv.
 RowNoise = Callable[[Tensor, Tensor], Tensor]
@@ -151,12 +151,8 @@ def sparse_moments(
     prior = prior_variance(parameters, x)
     var = prior - (factors.whitening @ cross).square().sum(-2) + (factors.reduction @ cross).square().sum(-2)
     tolerance = 1e-8 if x.dtype == torch.float64 else 1e-2
-    if bool((var < -tolerance * prior).any()):
-        raise NumericalError(
-            f"a posterior variance is {(var / prior).min().item():.1e} of the prior variance; K_zz is nearly singular. "
-            "Raise the ridge or take fewer inducing points"
-        )
-    return Gaussian(mean.mT, torch.maximum(var, _VARIANCE_FLOOR * prior).mT)
+    cause = "K_zz is nearly singular. Raise the ridge or take fewer inducing points"
+    return Gaussian(mean.mT, positive_variance(var, prior, tolerance, cause).mT)
 
 
 def check_parameters(values: Hyperparameters, ridge: Tensor | None, inputs: int, outputs: int, linear: bool) -> None:

@@ -25,6 +25,10 @@ from bayesdyn.progress import Progress
 _CURVE_POINTS = 200
 
 
+class DivergedError(NumericalError):
+    """Stochastic training left the region where its loss can be evaluated."""
+
+
 @dataclass(frozen=True)
 class Stochastic(SparseObjective):
     """The bound of Hensman et al. on minibatches (SVGP): O(B M²) a step, whatever N; for more rows than `Collapsed` can take.
@@ -137,9 +141,9 @@ class _Training:
             expected = self.gp.likelihood.expected_log_prob(targets, self.model(x)).mean(-1)
             loss = (self.strategy.kl_divergence() + self._penalty()) / self.rows - expected
         except (NotPSDError, NanError) as error:
-            raise NumericalError(f"stochastic training broke down ({error}); lower the rate or raise the noise variance") from error
+            raise DivergedError(f"stochastic training broke down ({error}); lower the rate or raise the noise variance") from error
         if not bool(loss.isfinite().all()):
-            raise NumericalError("the stochastic loss became non-finite; lower the rate or raise the noise variance")
+            raise DivergedError("the stochastic loss became non-finite; lower the rate or raise the noise variance")
         return loss.sum()
 
     def _penalty(self) -> Tensor:

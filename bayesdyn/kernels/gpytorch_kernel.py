@@ -25,7 +25,8 @@ class GPyTorchKernel:
     to be right to a few percent when the data span several. Priors of the kernel enter the objective, its constraints hold, and
     parameters with `requires_grad=False` stay as they are. Fitted kernels are kept as raw parameters, one row per output.
 
-    Raises `ConfigurationError` when the factory returns something else or a kernel with a batch shape.
+    Raises `ConfigurationError` for a kernel instead of a factory, and when the factory returns something else or a kernel with a
+    batch shape.
 
     >>> kernels = gpytorch.kernels
     >>> kernel = GPyTorchKernel(lambda inputs: kernels.ScaleKernel(kernels.RQKernel(ard_num_dims=inputs)))
@@ -34,6 +35,14 @@ class GPyTorchKernel:
     """
 
     factory: Callable[[int], gpytorch.kernels.Kernel]
+
+    def __post_init__(self) -> None:
+        # A kernel can be called too, with inputs, and would fail far from here.
+        if isinstance(self.factory, gpytorch.kernels.Kernel) or not callable(self.factory):
+            raise ConfigurationError(
+                f"GPyTorchKernel takes a function that makes a kernel; got a {type(self.factory).__name__}. Pass a factory such as "
+                "lambda inputs: RBFKernel(ard_num_dims=inputs)"
+            )
 
     def build(self, inputs: int) -> gpytorch.kernels.Kernel:
         """Return a new kernel for D inputs in float64, with the values that the factory sets."""
@@ -127,7 +136,7 @@ def at_bound(kernel: gpytorch.kernels.Kernel) -> list[str]:
 
 
 def dense(kernel: gpytorch.kernels.Kernel, x1: Float[Tensor, "N D"], x2: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
-    """Return k(x1, x2) as a plain tensor."""
+    """Return k(x1, x2) as a plain tensor; GPyTorch centres on x1, so that x1 are the points that a model keeps, x2 its queries."""
     if kernel.active_dims is not None:
         x1, x2 = (x.index_select(-1, kernel.active_dims) for x in (x1, x2))
     return _dense.registry.get(type(kernel), _lazily)(kernel, x1, x2)
@@ -167,5 +176,9 @@ def stacked(kernels: list[gpytorch.kernels.Kernel], x1: Float[Tensor, "N D"], x2
 
 
 def stacked_diagonal(kernels: list[gpytorch.kernels.Kernel], x: Float[Tensor, "N D"]) -> Float[Tensor, "E N"]:
-    """Return k_e(x, x) of every output's kernel."""
-    return torch.stack([kernel(x, diag=True).expand(len(x)) for kernel in kernels])
+    """Return k_e(x, x) of every output's kernel, NaN for rows that are not finite."""
+    # GPyTorch centres on the mean of all rows, and one that is not finite would spoil it.
+    finite = x.isfinite().all(-1)
+    kept = torch.where(finite.unsqueeze(-1), x, torch.zeros_like(x))
+    diagonal = torch.stack([kernel(kept, diag=True).expand(len(x)) for kernel in kernels])
+    return torch.where(finite, diagonal, torch.full_like(diagonal, torch.nan))

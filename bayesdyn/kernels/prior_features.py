@@ -100,7 +100,7 @@ class NystromTerm:
 
     def __call__(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N M"]:
         """Return φ(x)."""
-        return dense(self.kernel, x, self.points) @ self.inverse_chol.mT
+        return (self.inverse_chol @ dense(self.kernel, self.points, x)).mT
 
     def missing(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N"]:
         """Return the share of the prior variance k(x, x) that these features lack, 1 - |φ(x)|²/k(x, x)."""

@@ -181,9 +181,10 @@ def rbf_exponent(
 ) -> Float[Tensor, "E N M"]:
     """Return q = -½ log₂e Σ_d (x1_d - x2_d)²/ℓ_d² <= 0 for all pairs and outputs; inputs are [N, D] or, one set each, [E, N, D].
 
-    Inputs are centred on x2 first, since a common offset costs digits in the expanded square.
+    Inputs are centred on x1 first, since a common offset costs digits in the expanded square. So x1 are the points that a model
+    keeps, and a column of the result depends on its own row of x2 alone, whatever the others hold.
     """
-    centre = x2.mean(-2, keepdim=True)
+    centre = x1.mean(-2, keepdim=True)
     scale = lengthscale.unsqueeze(-2) / math.sqrt(LOG2_E)
     z1, z2 = (x1 - centre) / scale, (x2 - centre) / scale
     # [z1, 1, -½|z1|²]·[z2, -½|z2|², 1]: the squares ride along in the product, which saves a pass over all pairs.

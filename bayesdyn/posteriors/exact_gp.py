@@ -12,7 +12,9 @@ from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.functions import Function
 from bayesdyn.gaussian_processes.diagnosis import check_hyperparameters, check_positive, check_target_scale
 from bayesdyn.gaussian_processes.family import family_of
+from bayesdyn.gaussian_processes.rollback import unchanged_unless_done
 from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
+from bayesdyn.gaussian_processes.variances import positive_variance
 from bayesdyn.kernels import RBF, GPyTorchKernel, Kernel, KernelParameters
 from bayesdyn.linalg import add_diagonal, extend_cholesky, jittered_cholesky, triangular_inverse
 from bayesdyn.numerics import check_memory, fresh_generator
@@ -21,7 +23,6 @@ from bayesdyn.progress import Progress
 
 _CHUNK_BYTES = 64 * 2**20
 _INVERSE_ROWS = 500
-_VARIANCE_FLOOR = 1e-12
 # K, L, L⁻¹ and what comes up between them, N x N each: the measured peak over 3,000 rows.
 _FACTOR_MATRICES = 5
 
@@ -184,7 +185,8 @@ class ExactGP(Posterior):
         if warm_start and self.sizes[0] > 0:
             self._check_sizes("a warm start", x, y)
             present = (self._theta, self.noise_var)
-        result = self._family.train(x, y, present, self.training_settings, progress)
+        with torch.enable_grad():
+            result = self._family.train(x, y, present, self.training_settings, progress)
         self._condition(x, y, result.theta, result.noise_var)
         rows = x.shape[0]
         in_sample = self.y - self.alpha.mT * (self.noise_var + self.jitter)
@@ -214,15 +216,12 @@ class ExactGP(Posterior):
 
     def _condition(self, x: Tensor, y: Tensor, theta: tuple[Tensor, ...], noise_var: Tensor) -> None:
         # Fresh tensors throughout: draws made before share the old ones and must not change.
-        device, dtype, before = x.device, self.x.dtype, dict(self._buffers)
+        device, dtype = x.device, self.x.dtype
         named = {"x": x, "y": y, "noise_var": noise_var, **dict(zip(self._family.axes, theta, strict=True))}
-        for name, tensor in named.items():
-            setattr(self, name, tensor.detach().to(device, dtype, copy=True))
-        try:
+        with unchanged_unless_done(self):
+            for name, tensor in named.items():
+                setattr(self, name, tensor.detach().to(device, dtype, copy=True))
             self._factorise(torch.zeros_like(self.noise_var))
-        except NumericalError:
-            self._buffers.update(before)  # as it was before the fit
-            raise
 
     def _factorise(self, jitter: Tensor) -> None:
         gram = self._family.covariance(self._theta, self.x, self.x)
@@ -250,19 +249,15 @@ class ExactGP(Posterior):
         new_x, new_y = x.detach().to(self.x), y.detach().to(self.y)
         cross = self._family.covariance(self._theta, self.x, new_x)
         corner = self._family.covariance(self._theta, new_x, new_x)
-        before = dict(self._buffers)
-        self.x, self.y, old_chol = torch.cat([self.x, new_x]), torch.cat([self.y, new_y]), self.chol
-        try:
-            corner = add_diagonal(corner, self.noise_var + self.jitter)
-            self.chol, self.inverse_chol = extend_cholesky(old_chol, self.inverse_chol, cross, corner)
-        except NumericalError:
+        corner = add_diagonal(corner, self.noise_var + self.jitter)
+        with unchanged_unless_done(self):
+            self.x, self.y = torch.cat([self.x, new_x]), torch.cat([self.y, new_y])
             try:
-                self._factorise(self.jitter)
+                self.chol, self.inverse_chol = extend_cholesky(self.chol, self.inverse_chol, cross, corner)
             except NumericalError:
-                self._buffers.update(before)
-                raise
-        else:
-            self._solve_targets()
+                self._factorise(self.jitter)
+            else:
+                self._solve_targets()
 
     def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
         """Return p(y | x, D), one component: posterior variance of f as epistemic, σ² as aleatoric variance; differentiable in x.
@@ -288,12 +283,8 @@ class ExactGP(Posterior):
         prior = self._family.prior_variance(self._theta, x)
         var = prior - whitened.square().sum(-2)
         tolerance = self._family.rounding if x.dtype == torch.float64 else 1e-2
-        if bool((var < -tolerance * prior).any()):
-            raise NumericalError(
-                f"a posterior variance is {(var / prior).min().item():.1e} of the prior variance; K + σ²I is nearly singular. "
-                "Raise the noise variance or remove near-duplicate rows"
-            )
-        return Gaussian(mean.mT, torch.maximum(var, _VARIANCE_FLOOR * prior).mT)
+        cause = "K + σ²I is nearly singular. Raise the noise variance or remove near-duplicate rows"
+        return Gaussian(mean.mT, positive_variance(var, prior, tolerance, cause).mT)
 
     def leave_one_out(self) -> Gaussian:
         """Return p(y_i | all other rows) for every row: μ_i = y_i - α_i/[K_n⁻¹]_ii, var_i = 1/[K_n⁻¹]_ii, both [N, E].

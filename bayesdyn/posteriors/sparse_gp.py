@@ -11,6 +11,7 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.gaussian_processes.diagnosis import at_bounds, bound_warnings, check_target_scale, explain_singular
 from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
+from bayesdyn.gaussian_processes.rollback import unchanged_unless_done
 from bayesdyn.gaussian_processes.sparse_evaluator import (
     InducingPrior,
     SparseFactors,
@@ -25,6 +26,7 @@ from bayesdyn.gaussian_processes.sparse_evaluator import (
 )
 from bayesdyn.gaussian_processes.sparse_inducing import SparseStart, canonical_rows, choose_points, cold_start
 from bayesdyn.gaussian_processes.sparse_objectives import Automatic
+from bayesdyn.gaussian_processes.sparse_svgp import DivergedError
 from bayesdyn.gaussian_processes.sparse_training import SparseObjective, SparseProblem
 from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 from bayesdyn.kernels import RBF, Kernel, KernelParameters
@@ -46,7 +48,8 @@ class SparseGP(Posterior):
     with `features` random Fourier features. Beside the data, memory is O(E M²); an evaluation takes O(N M²) time per output.
     Predictions are computed in `dtype`, all else in float64.
 
-    Raises `ConfigurationError` for fewer than 1 inducing point, 2 rows of warm-up, or 2 or an odd number of features.
+    Raises `ConfigurationError` for fewer than 1 inducing point, 2 rows of warm-up, or 2 or an odd number of features, for a kernel
+    of GPyTorch, which is for `ExactGP`, and for something else than an objective.
 
     >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64).unsqueeze(-1)
     >>> gp = SparseGP(inducing=10)
@@ -84,6 +87,7 @@ class SparseGP(Posterior):
             raise ConfigurationError(f"features wants an even number >= 2 (cosines and sines); got {features}")
         if inducing < 1 or warm_up < 2:
             raise ConfigurationError(f"inducing wants >= 1 and warm_up >= 2; got {inducing} and {warm_up}")
+        _check_kind(kernel, objective)
         self.kernel, self.objective, self.features, self.training_settings = kernel, objective, features, training
         self.inducing, self.warm_up = inducing, warm_up
         for name, axes in {"inducing_points": 3, "lengthscale": 2, "precision": 3, "shift": 2}.items():
@@ -125,6 +129,7 @@ class SparseGP(Posterior):
         0.5
         """
         check_training_data(x, y, minimum=1)
+        _check_kind(kernel, objective)
         if (linear_var is not None) != kernel.linear:
             raise ConfigurationError(f"linear_var belongs to kernels with a linear part, and {kernel} has linear={kernel.linear}")
         linear = torch.zeros_like(signal_var) if linear_var is None else linear_var
@@ -162,7 +167,8 @@ class SparseGP(Posterior):
         """Train hyper-parameters and inducing points by the objective and set q(v) to its optimum for the N rows.
 
         With `warm_start`, hyper-parameters start where they are, and the inducing points of each output from the present ones or a
-        new greedy choice, whichever has the larger collapsed bound. Only `Stochastic` draws from the generator.
+        new greedy choice, whichever has the larger collapsed bound. Only `Stochastic` draws from the generator; without one, from
+        one seeded with 0, so that two fits agree.
 
         The report's `nll` is the negative bound per row, KL divergence and trace term included, so that it compares with that of
         `ExactGP` (for `FITC`, the negative log likelihood of its own model). `penalty` is that of priors and curb, `jitter` the
@@ -174,13 +180,17 @@ class SparseGP(Posterior):
         check_training_data(x, y)
         check_target_scale(y, self.training_settings)
         began = time.perf_counter()
-        generator = generator or fresh_generator(x.device)
+        generator = generator or torch.Generator(x.device).manual_seed(0)
         rows, targets = canonical_rows(x, y)
-        start = self._start(rows, targets, warm_start, progress)
+        with torch.enable_grad():
+            start = self._start(rows, targets, warm_start, progress)
         problem = SparseProblem(self.kernel, rows, targets, start.values, start.points, self.training_settings)
         try:
-            result = self.objective.train(problem, generator, _second_half(progress))
+            with torch.enable_grad():
+                result = self.objective.train(problem, generator, _second_half(progress))
             self._condition(rows, targets, result.values, result.points, None)
+        except DivergedError:
+            raise  # it says what to do, and the rows are not the cause
         except NumericalError as error:
             raise explain_singular(error, rows, start.values) from error
         bounds = at_bounds(result.values, self.training_settings, self.kernel.linear)
@@ -213,20 +223,20 @@ class SparseGP(Posterior):
 
     def _condition(self, x: Tensor, y: Tensor, values: Hyperparameters, points: Tensor, ridge: Tensor | None) -> None:
         # Fresh tensors throughout: draws made before share the old ones and must not change.
-        before, rows, targets = dict(self._buffers), x.detach().double(), y.detach().double()
-        self.inducing_points = points.detach().double().to(x.device).clone()
-        self.lengthscale, self.signal_var, self.linear_var = (t.detach().double().to(x.device).clone() for t in values.kernel)
-        self.noise_var = values.noise_var.detach().double().to(x.device).clone()
-        self.ridge = relative_ridge(self.kernel_parameters, rows) if ridge is None else ridge.detach().double().to(x.device).clone()
-        try:
+        rows, targets = x.detach().double(), y.detach().double()
+
+        def own(tensor: Tensor) -> Tensor:
+            return tensor.detach().double().to(x.device).clone()
+
+        with unchanged_unless_done(self):
+            self.inducing_points, self.noise_var = own(points), own(values.noise_var)
+            self.lengthscale, self.signal_var, self.linear_var = (own(t) for t in values.kernel)
+            self.ridge = relative_ridge(self.kernel_parameters, rows) if ridge is None else own(ridge)
             prior = self._prior()
             self.ridge = prior.ridge
             evidence = gather(prior, self.objective.row_noise, self.noise_var, rows, targets)
             self.precision, self.shift = evidence.precision, evidence.shift
             self._factorise(prior)
-        except NumericalError:
-            self._buffers.update(before)  # as it was before the fit
-            raise
 
     def _prior(self) -> InducingPrior:
         return inducing_prior(self.kernel, self.kernel_parameters, self.inducing_points, self.ridge)
@@ -246,8 +256,9 @@ class SparseGP(Posterior):
             raise ShapeError(f"append wants (D, E) = {self.sizes}; got {(x.shape[1], y.shape[1])}")
         prior = self._prior()
         more = gather(prior, self.objective.row_noise, self.noise_var, x.detach().to(self.shift), y.detach().to(self.shift))
-        self.precision, self.shift = self.precision + more.precision, self.shift + more.shift
-        self._factorise(prior)
+        with unchanged_unless_done(self):
+            self.precision, self.shift = self.precision + more.precision, self.shift + more.shift
+            self._factorise(prior)
 
     def predict(self, x: Float[Tensor, "*batch D"]) -> Predictive:
         """Return p(y | x, D), one component: posterior variance of f as epistemic, σ² as aleatoric variance; differentiable in x.
@@ -291,6 +302,22 @@ class SparseGP(Posterior):
         super()._load_from_state_dict(state_dict, prefix, *args)
         if self.sizes[0] > 0:
             self._factorise(self._prior())
+
+
+def _check_kind(kernel: object, objective: object) -> None:
+    if not isinstance(kernel, Kernel):
+        raise ConfigurationError(
+            f"SparseGP takes the kernels RBF(), Matern32(), Matern52() and RBFLinear(); got {_described(kernel)}. ExactGP takes "
+            "any kernel of GPyTorch, ExactGP(GPyTorchKernel(factory))"
+        )
+    if not isinstance(objective, SparseObjective):
+        raise ConfigurationError(
+            f"objective wants an object: Automatic(), Collapsed(), FITC() or Stochastic(); got {_described(objective)}"
+        )
+
+
+def _described(given: object) -> str:
+    return f"the class {given.__name__}" if isinstance(given, type) else f"{given!r}"
 
 
 def _first_half(progress: Progress | None) -> Progress | None:
