@@ -136,6 +136,7 @@ def height() -> None:
     pyro.sample("height", Normal(2.0, 0.1))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_the_generator_decides_and_nothing_global_moves() -> None:
     pyro.clear_param_store()
     before, validation = torch.get_rng_state(), torch.distributions.Distribution._validate_args
@@ -182,6 +183,7 @@ def test_ctrl_c_leaves_at_once_and_changes_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_funnel_makes_transitions_diverge() -> None:
     def funnel() -> None:
         width = pyro.sample("width", Normal(double(0.0)[0], 3.0))

@@ -182,6 +182,7 @@ MOMENTS = [("trial_started", 1), ("trial_started", 3), ("fitting", 2), ("stepped
         *[(name, "stepped", step, True) for name in ("Gaussian process", "ensemble") for step in (12, 20)],
     ],
 )
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_killed_run_goes_on_to_the_same_end(
     name: str, event: str, number: int, warm_start: bool, tmp_path: Path, undisturbed_runs: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_run_that_lacks_its_last_writes_goes_on_to_the_same_end(last: int, tmp_path: Path, undisturbed_runs: Path) -> None:
     undisturbed = run_loop(undisturbed_runs / "reference-False", posterior=Reporting(), trials=2)
     shutil.copytree(undisturbed_runs / "reference-False", tmp_path / "run")
@@ -210,6 +212,7 @@ def test_a_run_that_lacks_its_last_writes_goes_on_to_the_same_end(last: int, tmp
         assert (tmp_path / "run" / "metrics.csv").read_text() == metrics
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_more_trials_go_further_as_if_asked_for_at_once(tmp_path: Path) -> None:
     model = make_model()
     agent = make_agent(model)

@@ -129,6 +129,7 @@ def test_draws_outlive_a_new_fit_a_warm_start_and_a_loaded_state() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("hidden", [(8,), (9, 8, 7), None])
+@pytest.mark.usefixtures("unchecked_fits")
 def test_state_loads_into_a_fresh_object_of_other_sizes(tmp_path, dtype: torch.dtype, hidden: tuple[int, ...] | None) -> None:
     x, y = wave(30, dtype=dtype)
     ensemble = BootstrapEnsemble(members=3, hidden=hidden, noise=Homoscedastic(), training=QUICK)

@@ -98,7 +98,7 @@ def test_a_constant_target_is_predicted_as_it_is(value):
 
 def test_targets_far_too_large_are_refused_and_far_too_small_ones_are_vague_but_right():
     x, y = smooth()
-    with pytest.raises(DataError, match=r"column 0, far beyond the largest prior std.*Standardize\(ExactGP\(\)\)"):
+    with pytest.raises(DataError, match=r"column 0, far beyond the largest prior std.*Standardize\(posterior\)"):
         ExactGP().fit(x, 1e6 * y)
     gp, report = fitted(x, 1e-6 * y)
     said = gp.predict(x)

@@ -30,6 +30,7 @@ def wave_with_gap(rows: int, std: float) -> tuple[torch.Tensor, torch.Tensor]:
     return x / 2.6, x.sin() + std * torch.randn(rows, 1, generator=generator(3))
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_deterministic_linear_network_is_least_squares_with_the_mean_squared_residual_as_noise() -> None:
     x, y = line(60)
     linear = MaximumLikelihood(hidden=(), noise=Homoscedastic(), held_out=0, training=Training(steps=2000, learning_rate=1e-2))
@@ -62,6 +63,7 @@ def test_all_draws_are_one_function_and_there_is_no_epistemic_variance(noise) ->
     assert single.predict(x).components == 1
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_it_is_as_sure_in_a_gap_as_on_the_data_which_is_why_it_is_a_baseline() -> None:
     x, y = wave_with_gap(200, 0.1)
     single = MaximumLikelihood(noise=Homoscedastic(), training=Training(steps=400))

@@ -161,7 +161,7 @@ def test_a_linear_network_finds_the_best_factorised_posterior_of_linear_regressi
         noise=Homoscedastic(),
         prior=GaussianPrior(),
         temperature=temperature,
-        training=VariationalTraining(steps=2000, learning_rate=1e-2, ramp=0.1, falling=0.7),
+        training=VariationalTraining(steps=1200, learning_rate=2e-2, ramp=0.1, falling=0.7),
     )
     report = posterior.fit(x, y, generator=generator())
     noise_var = float(posterior.predict(x[:1]).aleatoric_variance)

@@ -182,6 +182,7 @@ def test_draws_are_taken_without_replacement_and_prediction_is_the_mixture_of_al
     torch.testing.assert_close(twice.var.mean(0), stored.aleatoric_variance)
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_generator_alone_decides_and_the_global_state_is_left_alone() -> None:
     x, y = wave(30)
     before, fits = torch.get_rng_state(), []
@@ -194,6 +195,7 @@ def test_the_generator_alone_decides_and_the_global_state_is_left_alone() -> Non
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_a_warm_start_goes_on_from_the_last_draws_and_draws_outlive_it() -> None:
     x, y = wave(60)
     posterior = SGHMC(hidden=(8,), sampling=SHORT, training=QUICK)

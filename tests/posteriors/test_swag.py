@@ -160,6 +160,7 @@ def test_every_member_is_equally_likely() -> None:
     assert float((frequency - 1 / 3).abs().max()) < 4.5 * math.sqrt(2 / 9 / calls)
 
 
+@pytest.mark.usefixtures("unchecked_fits")
 def test_the_generator_alone_decides_and_the_global_state_is_left_alone() -> None:
     x, y = wave(30)
     before, fits = torch.get_rng_state(), []
