@@ -12,12 +12,11 @@ from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.functions import Function
 from bayesdyn.gaussian_processes.diagnosis import check_hyperparameters, check_positive, check_target_scale
 from bayesdyn.gaussian_processes.family import family_of
-from bayesdyn.gaussian_processes.rollback import unchanged_unless_done
 from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 from bayesdyn.gaussian_processes.variances import positive_variance
 from bayesdyn.kernels import RBF, GPyTorchKernel, Kernel, KernelParameters
 from bayesdyn.linalg import add_diagonal, extend_cholesky, jittered_cholesky, triangular_inverse
-from bayesdyn.numerics import check_memory, fresh_generator
+from bayesdyn.numerics import check_memory, fresh_generator, keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared, scale_warnings
 from bayesdyn.progress import Progress
 
@@ -218,7 +217,7 @@ class ExactGP(Posterior):
         # Fresh tensors throughout: draws made before share the old ones and must not change.
         device, dtype = x.device, self.x.dtype
         named = {"x": x, "y": y, "noise_var": noise_var, **dict(zip(self._family.axes, theta, strict=True))}
-        with unchanged_unless_done(self):
+        with keep_buffers_on_error(self):
             for name, tensor in named.items():
                 setattr(self, name, tensor.detach().to(device, dtype, copy=True))
             self._factorise(torch.zeros_like(self.noise_var))
@@ -250,7 +249,7 @@ class ExactGP(Posterior):
         cross = self._family.covariance(self._theta, self.x, new_x)
         corner = self._family.covariance(self._theta, new_x, new_x)
         corner = add_diagonal(corner, self.noise_var + self.jitter)
-        with unchanged_unless_done(self):
+        with keep_buffers_on_error(self):
             self.x, self.y = torch.cat([self.x, new_x]), torch.cat([self.y, new_y])
             try:
                 self.chol, self.inverse_chol = extend_cholesky(self.chol, self.inverse_chol, cross, corner)

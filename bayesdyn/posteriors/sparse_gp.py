@@ -11,7 +11,6 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.gaussian_processes.diagnosis import at_bounds, bound_warnings, check_target_scale, explain_singular
 from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
-from bayesdyn.gaussian_processes.rollback import unchanged_unless_done
 from bayesdyn.gaussian_processes.sparse_evaluator import (
     InducingPrior,
     SparseFactors,
@@ -30,7 +29,7 @@ from bayesdyn.gaussian_processes.sparse_svgp import DivergedError
 from bayesdyn.gaussian_processes.sparse_training import SparseObjective, SparseProblem
 from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 from bayesdyn.kernels import RBF, Kernel, KernelParameters
-from bayesdyn.numerics import fresh_generator
+from bayesdyn.numerics import fresh_generator, keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared, scale_warnings
 from bayesdyn.progress import Progress
 
@@ -228,7 +227,7 @@ class SparseGP(Posterior):
         def own(tensor: Tensor) -> Tensor:
             return tensor.detach().double().to(x.device).clone()
 
-        with unchanged_unless_done(self):
+        with keep_buffers_on_error(self):
             self.inducing_points, self.noise_var = own(points), own(values.noise_var)
             self.lengthscale, self.signal_var, self.linear_var = (own(t) for t in values.kernel)
             self.ridge = relative_ridge(self.kernel_parameters, rows) if ridge is None else own(ridge)
@@ -256,7 +255,7 @@ class SparseGP(Posterior):
             raise ShapeError(f"append wants (D, E) = {self.sizes}; got {(x.shape[1], y.shape[1])}")
         prior = self._prior()
         more = gather(prior, self.objective.row_noise, self.noise_var, x.detach().to(self.shift), y.detach().to(self.shift))
-        with unchanged_unless_done(self):
+        with keep_buffers_on_error(self):
             self.precision, self.shift = self.precision + more.precision, self.shift + more.shift
             self._factorise(prior)
 
