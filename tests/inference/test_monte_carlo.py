@@ -92,7 +92,7 @@ def test_a_transition_leaves_its_target_as_it_is(name: str) -> None:
             assert stats.kstest(column.numpy(), target.cdf).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("full_mass", [False, True])
+@pytest.mark.parametrize("full_mass", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_a_normal_of_unequal_scales_is_found_with_its_moments(full_mass: bool) -> None:
     factor = torch.tensor([[2.0, 0.0, 0.0], [0.2, 0.4, 0.0], [0.0, 0.1, 0.2]], dtype=torch.float64)

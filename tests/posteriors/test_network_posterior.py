@@ -141,9 +141,9 @@ def test_what_is_no_floating_point_tensor_is_named(make: Callable[[], Posterior]
     function = posterior.sample(1, generator())
     with shape_checks_off():
         for call in (lambda v: make().fit(v, y), posterior.predict, function):
-            with pytest.raises(DataError, match="got a ndarray; torch.as_tensor"):
+            with pytest.raises(DataError, match=r"got a ndarray; torch\.as_tensor"):
                 call(x.numpy())
-            with pytest.raises(DataError, match="floating-point numbers; got torch.int64"):
+            with pytest.raises(DataError, match=r"floating-point numbers; got torch\.int64"):
                 call(x.long())
         with pytest.raises(DataError, match=r"x in torch.float32 and y in torch.float64; convert"):
             make().fit(x, y.double())
