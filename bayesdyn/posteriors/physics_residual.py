@@ -1,7 +1,9 @@
 """`WithResidual`: a posterior plus a second one of what the first leaves unexplained."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +13,7 @@ from bayesdyn.distributions import Gaussian
 from bayesdyn.functions import Function
 from bayesdyn.numerics import fresh_generator, keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data, r_squared
-from bayesdyn.posteriors.standardize import Standardize
+from bayesdyn.posteriors.standardize import Standardize, grouped
 from bayesdyn.progress import Progress
 
 
@@ -59,7 +61,7 @@ class WithResidual(Posterior):
 
         Raises what the two raise; both are then as they were.
         """
-        return self.fit_groups(x, y, torch.arange(len(x)), warm_start=warm_start, generator=generator, progress=progress)
+        return self._fit(self.base.fit, self.residual.fit, x, y, warm_start, generator, progress)
 
     def fit_groups(
         self,
@@ -72,13 +74,26 @@ class WithResidual(Posterior):
         progress: Progress | None = None,
     ) -> FitReport:
         """Fit as `fit` does; rows with one number in `groups` belong together."""
+        base, residual = (partial(grouped, part, groups) for part in (self.base, self.residual))
+        return self._fit(base, residual, x, y, warm_start, generator, progress)
+
+    def _fit(
+        self,
+        base: Callable[..., FitReport],
+        residual: Callable[..., FitReport],
+        x: Tensor,
+        y: Tensor,
+        warm_start: bool,
+        generator: torch.Generator | None,
+        progress: Progress | None,
+    ) -> FitReport:
         check_training_data(x, y)
         begun = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
         with keep_buffers_on_error(self):
-            first = self.base.fit_groups(x, y, groups, warm_start=warm_start, generator=generator, progress=progress)
+            first = base(x, y, warm_start=warm_start, generator=generator, progress=progress)
             known = self.base.predict(x).mean.detach()
-            second = self.residual.fit_groups(x, y - known, groups, warm_start=warm_start, generator=generator, progress=progress)
+            second = residual(x, y - known, warm_start=warm_start, generator=generator, progress=progress)
         total = known + self.residual.predict(x).mean
         return replace(
             first,

@@ -128,7 +128,7 @@ class Standardize(Posterior):
         progress: Progress | None = None,
     ) -> FitReport:
         """Fit as `fit` does; rows with one number in `groups` belong together."""
-        return self._fit(partial(_fit_groups, self.posterior, groups), x, y, warm_start, generator, progress)
+        return self._fit(partial(grouped, self.posterior, groups), x, y, warm_start, generator, progress)
 
     def _fit(
         self,
@@ -215,7 +215,8 @@ class StandardizedFunction(Function):
         return moved
 
 
-def _fit_groups(posterior: Posterior, groups: Tensor, x: Tensor, y: Tensor, **options: Any) -> FitReport:
+def grouped(posterior: Posterior, groups: Int[Tensor, " N"], x: Tensor, y: Tensor, **options: Any) -> FitReport:
+    """Call `fit_groups` with the arguments of `fit`, the groups being bound before."""
     return posterior.fit_groups(x, y, groups, **options)
 
 
