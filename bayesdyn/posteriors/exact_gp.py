@@ -40,8 +40,8 @@ class ExactGP(Posterior):
     features registered for its parts. A kernel with unknown parts gets Nyström features, and the report says what they lack.
 
     Asked at float32 x, draws compute in `dtype` and lose only what rounding x costs. Cast with `.to(dtype=torch.float32)` they are
-    faster and round k(x, X)v: by little of the epistemic std down to noise stds of a hundredth of the signal's, by a good part of it
-    at a thousandth. So plan in float32 unless the noise sits at its bound.
+    faster and round k(x, X)v: by little of the epistemic std down to noise stds of a hundredth of the signal's, by a good part
+    of it at a thousandth. So plan in float32 unless the noise sits at its bound.
 
     Raises `ConfigurationError` for fewer than 2 or an odd number of features, and in `fit` for more rows than memory can take.
 
