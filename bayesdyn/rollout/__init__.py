@@ -1,7 +1,7 @@
 """Trajectories under sampled dynamics: `rollout` and the propagation strategies."""
 
 from bayesdyn.rollout.propagation import TS1, Mean, MomentMatching, Noise, PlainDynamics, Propagation, SampledDynamics, TSInf
-from bayesdyn.rollout.rollout import Trajectory, rollout
+from bayesdyn.rollout.rollout import TerminalValue, Trajectory, rollout
 
 __all__ = [
     "TS1",
@@ -12,6 +12,7 @@ __all__ = [
     "Propagation",
     "SampledDynamics",
     "TSInf",
+    "TerminalValue",
     "Trajectory",
     "rollout",
 ]
