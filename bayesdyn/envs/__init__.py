@@ -1,4 +1,4 @@
-"""Simulated tasks; importing this package registers `bayesdyn/CartPoleSwingUp-v0` with Gymnasium."""
+"""Simulated tasks; importing this package registers them with Gymnasium under the namespace `bayesdyn`."""
 
 import gymnasium
 
@@ -6,18 +6,29 @@ from bayesdyn.envs.cartpole import STEPS, CartPolePlant, CartPoleSwingUp, TipRew
 from bayesdyn.envs.drawing import draw_cartpole, save_animation
 from bayesdyn.envs.integration import integrate
 from bayesdyn.envs.making import make
+from bayesdyn.envs.pets_cartpole import PETS_STEPS, PETSCartPole, PETSCartPolePlant, PETSCartPoleReward
 from bayesdyn.envs.plant import Plant, PlantEnv
 
 CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
 
-# Reloading the module must not register the name twice: Gymnasium warns about that.
-if CARTPOLE_ID not in gymnasium.registry:
-    gymnasium.register(CARTPOLE_ID, entry_point="bayesdyn.envs.cartpole:CartPoleSwingUp", max_episode_steps=STEPS)
+# Id: where the class is, and its steps per episode.
+_TASKS: dict[str, tuple[str, int]] = {
+    CARTPOLE_ID: ("bayesdyn.envs.cartpole:CartPoleSwingUp", STEPS),
+    "bayesdyn/PETSCartPole-v0": ("bayesdyn.envs.pets_cartpole:PETSCartPole", PETS_STEPS),
+}
+
+for _id, (_entry_point, _steps) in _TASKS.items():
+    # Reloading the module must not register a name twice: Gymnasium warns about that.
+    if _id not in gymnasium.registry:
+        gymnasium.register(_id, entry_point=_entry_point, max_episode_steps=_steps)
 
 __all__ = [
     "CARTPOLE_ID",
     "CartPolePlant",
     "CartPoleSwingUp",
+    "PETSCartPole",
+    "PETSCartPolePlant",
+    "PETSCartPoleReward",
     "Plant",
     "PlantEnv",
     "TipReward",

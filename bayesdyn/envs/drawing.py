@@ -30,12 +30,13 @@ def draw_cartpole(
     caption: str | None = None,
     length: float = 0.5,
     size: tuple[int, int] = (480, 320),
+    force_metres: float = FORCE_METRES,
 ) -> Image.Image:
     """Return a picture, `size` pixels wide and high, of the cart-pole in the true state (x, ẋ, θ̇, θ).
 
-    `force` (N) is drawn as an arrow, `time` (s) and `caption` are written in the upper corners, `target` rings the 8 cm around
-    (0, `length`). `fan` [T, samples, 2] are tip positions (m) that a model imagines, laid over the scene as translucent trails with
-    a dot at their ends; `trail` [T, 2] is where the tip has been.
+    `force` (N) is drawn as an arrow of `force_metres` per newton, `time` (s) and `caption` are written in the upper corners,
+    `target` rings the 8 cm around (0, `length`). `fan` [T, samples, 2] are tip positions (m) that a model imagines, laid over the
+    scene as translucent trails with a dot at their ends; `trail` [T, 2] is where the tip has been.
     Raises `ShapeError` or `DataError` for arrays of other shapes or with values that are not finite.
 
     >>> draw_cartpole([0.0, 0.0, 0.0, 3.0], force=-4.0, time=0.0).size
@@ -55,7 +56,7 @@ def draw_cartpole(
         scene.trails(_finite("trail", trail, (None, 2))[:, None], 2.4, VERMILLION, 0.8, fade=(0.1, 1.0))
     _draw_cart(scene, hinge)
     if force is not None:
-        _draw_force(scene, hinge, force)
+        _draw_force(scene, hinge, force, force_metres)
     scene.line(np.stack((hinge, tip)), 7.0, INK)
     scene.disc(hinge, 0.03, PAPER, INK, 2.0)
     scene.disc(tip, 0.04, VERMILLION, PAPER, 1.5)
@@ -128,12 +129,12 @@ def _draw_cart(scene: Scene, hinge: np.ndarray) -> None:
     scene.box(hinge, CART, 5.0, SLATE)
 
 
-def _draw_force(scene: Scene, hinge: np.ndarray, force: int | float) -> None:
+def _draw_force(scene: Scene, hinge: np.ndarray, force: int | float, metres: float) -> None:
     if abs(force) < 0.05:
         return
     side = float(np.sign(force))
     start = hinge + np.array([side * (CART[0] / 2 + 0.02), 0.0])
-    end = start + np.array([FORCE_METRES * force, 0.0])
+    end = start + np.array([metres * force, 0.0])
     scene.arrow(start, end, 6.0, ORANGE)
     scene.text(end + np.array([side * 0.03, 0.0]), f"{abs(force):.1f} N", 12.0, SLATE, "lm" if side > 0 else "rm")
 

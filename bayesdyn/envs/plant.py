@@ -40,15 +40,19 @@ class Plant(ABC):
 
         `state` is [..., S] and `action` [..., A]; their leading axes broadcast. Raises `ShapeError` for other sizes.
         """
+        self.check_sizes(state, action)
+        held = action.double()
+        batch = torch.broadcast_shapes(state.shape[:-1], action.shape[:-1])
+        start = state.double().expand(*batch, state.shape[-1])
+        return integrate(lambda s: self.derivative(s, held), start, self.dt).to(state.dtype)
+
+    def check_sizes(self, state: Float[Tensor, "..."], action: Float[Tensor, "..."]) -> None:
+        """Raise `ShapeError` unless `state` is [..., S] and `action` [..., A]."""
         if state.shape[-1:] != (len(self.state_names),) or action.shape[-1:] != (len(self.action_names),):
             raise ShapeError(
                 f"{type(self).__name__}.step wants a state [..., {len(self.state_names)}] {self.state_names} and an action "
                 f"[..., {len(self.action_names)}] {self.action_names}; got {list(state.shape)} and {list(action.shape)}"
             )
-        held = action.double()
-        batch = torch.broadcast_shapes(state.shape[:-1], action.shape[:-1])
-        start = state.double().expand(*batch, state.shape[-1])
-        return integrate(lambda s: self.derivative(s, held), start, self.dt).to(state.dtype)
 
 
 class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
