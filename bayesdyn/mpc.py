@@ -10,7 +10,7 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.numerics import private_generator
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
-from bayesdyn.planners import Box, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners import ActionSpace, Evaluate, Plan, Planner, WarmStart
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Trajectory, TSInf, rollout
 
@@ -79,10 +79,9 @@ class MPC:
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"MPC wants 0 < discount <= 1; got {self.discount}")
 
-    def reset(self, box: Box, batch: int = 1, generator: torch.Generator | None = None) -> None:
+    def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
         """Start an episode: forget the previous plan; `generator` feeds all draws until the next reset (default: seed 0)."""
-        box = Box(box.low.to(self.dtype), box.high.to(self.dtype))
-        self._warm_start = self.planner.start(box, batch)
+        self._warm_start = self.planner.start(space.to(self.dtype), batch)
         self._generator = generator or torch.Generator().manual_seed(0)
         self.decision = None
         self._executed = 0
@@ -94,7 +93,7 @@ class MPC:
         size.
         """
         if self._warm_start is None:
-            raise NotFittedError("call reset(box) at the start of each episode, before act")
+            raise NotFittedError("call reset(space) at the start of each episode, before act")
         if replan or self.decision is None or self._executed >= self.planner.horizon:
             if self.decision is not None:
                 self._warm_start = self.planner.shift(self.decision.plan.warm_start, max(self._executed, 1))

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.numerics import private_generator
-from bayesdyn.planners.base import Box, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.budget import Budget
 from bayesdyn.planners.search import Search
+from bayesdyn.planners.spaces import Box
 
 # Share of the box below which no std falls because of a near bound: from a mean on the bound, the next plans still move.
 _LEAST_STD = 1e-3
@@ -53,15 +55,21 @@ class CEM(Planner):
         if self.elites > self.candidates:
             raise ConfigurationError(f"CEM wants elites <= candidates; got {self.elites} elites of {self.candidates} candidates")
 
-    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
+    def plan(
+        self,
+        evaluate: Evaluate,
+        warm_start: WarmStart,
+        generator: torch.Generator | None = None,
+        budget: Budget | None = None,
+    ) -> Plan:
         """Iterate sampling and refitting; each environment keeps its plan once its variance has converged."""
-        stream, search = private_generator(generator), Search(warm_start)
-        mean = warm_start.mean
-        initial = (warm_start.box.width.square() / 16).expand_as(mean)
+        stream, search = private_generator(generator), Search(warm_start, budget)
+        box, mean = warm_start.space.box("CEM"), warm_start.mean
+        initial = (box.width.square() / 16).expand_as(mean)
         var = initial
         active = torch.ones(mean.shape[1], dtype=torch.bool, device=mean.device)
-        for _ in range(self.iterations):
-            sequences = self._sample(warm_start.box, mean, var.sqrt(), stream)
+        for _, count in search.rounds([self.candidates] * self.iterations, 2 * self.elites):
+            sequences = self._sample(box, mean, var.sqrt(), count, stream)
             elites = search.rank(sequences, search.score(evaluate, sequences), self.elites, active)
             mean = elites.update(mean, elites.mean, self.momentum)
             var = elites.update(var, elites.var, self.momentum)
@@ -71,9 +79,9 @@ class CEM(Planner):
         return search.plan(mean, execute_best=self.execute_best)
 
     def _sample(
-        self, box: Box, mean: Float[Tensor, "T B A"], std: Float[Tensor, "T B A"], generator: torch.Generator
+        self, box: Box, mean: Float[Tensor, "T B A"], std: Float[Tensor, "T B A"], count: int, generator: torch.Generator
     ) -> Float[Tensor, "T B c A"]:
-        shape = (self.horizon, 1, self.candidates, mean.shape[-1])
+        shape = (self.horizon, 1, count, mean.shape[-1])
         if self.clip:
             noise = torch.randn(shape, generator=generator, dtype=mean.dtype, device=generator.device)
         else:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.numerics import private_generator
-from bayesdyn.planners.base import Box, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.budget import Budget
 from bayesdyn.planners.search import Search
+from bayesdyn.planners.spaces import Box
 
 
 @dataclass(frozen=True)
@@ -53,27 +55,39 @@ class ICEM(Planner):
         if self.elites > self.candidates or self.decay < 1 or self.std <= 0 or not 0 <= self.keep <= 1:
             raise ConfigurationError(f"ICEM wants elites <= candidates, decay >= 1, std > 0 and 0 <= keep <= 1; got {self}")
 
-    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
+    def plan(
+        self,
+        evaluate: Evaluate,
+        warm_start: WarmStart,
+        generator: torch.Generator | None = None,
+        budget: Budget | None = None,
+    ) -> Plan:
         """Iterate sampling and refitting around the shifted previous plan."""
-        stream, search = private_generator(generator), Search(warm_start)
-        mean = warm_start.mean
-        std = (self.std * warm_start.box.width / 2).expand_as(mean)
+        stream, search = private_generator(generator), Search(warm_start, budget)
+        box, mean = warm_start.space.box("ICEM"), warm_start.mean
+        std = (self.std * box.width / 2).expand_as(mean)
         reused = math.floor(self.keep * self.elites + 1e-9)  # 0.29 · 100 is 28.999999999999996
-        count = self.candidates
         kept, kept_scores = mean.unsqueeze(2)[:, :, :0], mean[0, :, :0]
-        for i in range(self.iterations):
-            sequences = self._sample(warm_start.box, mean, std, count, stream)
+        elites = None
+        for i, count in search.rounds(self._counts(), 2 * self.elites):
+            sequences = self._sample(box, mean, std, count, stream)
             if i == self.iterations - 1:
                 sequences = torch.cat([mean.unsqueeze(2), sequences[:, :, 1:]], 2)
             if i == 0 and warm_start.elites is not None:
-                sequences = torch.cat([sequences, _carry(warm_start.elites[:, :, :reused], warm_start.stale, sequences)], 2)
+                # First, because what comes last may find no time.
+                sequences = torch.cat([_carry(warm_start.elites[:, :, :reused], warm_start.stale, sequences), sequences], 2)
             scores = search.score(evaluate, sequences)
             elites = search.rank(torch.cat([sequences, kept], 2), torch.cat([scores, kept_scores], 1), self.elites)
             mean = elites.update(mean, elites.mean, self.momentum)
             std = elites.update(std, elites.var.sqrt(), self.momentum)
             kept, kept_scores = elites.sequences[:, :, :reused], elites.scores[:, :reused]
-            count = max(2 * self.elites, int(count / self.decay))
-        return search.plan(mean, execute_best=self.execute_best, elites=elites.sequences)
+        return search.plan(mean, execute_best=self.execute_best, elites=elites.sequences if elites else None)
+
+    def _counts(self) -> list[int]:
+        counts = [self.candidates]
+        while len(counts) < self.iterations:
+            counts.append(max(2 * self.elites, int(counts[-1] / self.decay)))
+        return counts
 
     def _sample(
         self, box: Box, mean: Float[Tensor, "T B A"], std: Float[Tensor, "T B A"], count: int, generator: torch.Generator

@@ -7,12 +7,14 @@ import torch
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.numerics import private_generator
 from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.budget import Budget
 from bayesdyn.planners.search import Search
+from bayesdyn.planners.spaces import ActionSpace
 
 
 @dataclass(frozen=True)
 class RandomShooting(Planner):
-    """argmax over `candidates` sequences drawn uniformly from the box (Nagabandi et al. 2018, section IV-C).
+    """argmax over `candidates` sequences drawn uniformly from the action space (Nagabandi et al. 2018, section IV-C).
 
     `hold` repeats each sampled action for that many steps. The warm start is only what a failed plan repeats.
 
@@ -33,14 +35,22 @@ class RandomShooting(Planner):
         if min(self.horizon, self.candidates, self.hold) < 1:
             raise ConfigurationError(f"RandomShooting wants horizon, candidates and hold >= 1; got {self}")
 
-    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
+    def accept(self, space: ActionSpace) -> None:
+        """Take any space: what can be drawn from uniformly can be searched."""
+
+    def plan(
+        self,
+        evaluate: Evaluate,
+        warm_start: WarmStart,
+        generator: torch.Generator | None = None,
+        budget: Budget | None = None,
+    ) -> Plan:
         """Score the candidates and return the best."""
-        stream, search = private_generator(generator), Search(warm_start)
-        box = warm_start.box
-        knots = -(-self.horizon // self.hold)
-        shape = (knots, 1, self.candidates, len(box.low))
-        uniform = torch.rand(shape, generator=stream, dtype=box.low.dtype, device=stream.device).to(box.low.device)
-        sequences = box.clip(box.low + box.width * uniform).repeat_interleave(self.hold, 0)[: self.horizon]
-        sequences = sequences.expand(-1, warm_start.mean.shape[1], -1, -1)
-        search.rank(sequences, search.score(evaluate, sequences), max(1, self.candidates // 10))
+        stream, search = private_generator(generator), Search(warm_start, budget)
+        elites = max(1, self.candidates // 10)
+        for _, count in search.rounds([self.candidates], 2 * elites):
+            knots = warm_start.space.uniform((-(-self.horizon // self.hold), 1, count), stream)
+            sequences = knots.repeat_interleave(self.hold, 0)[: self.horizon]
+            sequences = sequences.expand(-1, warm_start.mean.shape[1], -1, -1)
+            search.rank(sequences, search.score(evaluate, sequences), elites)
         return search.plan(search.best, execute_best=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.planners import CEM, ICEM, Evaluate, Plan, RandomShooting, WarmStart
+from bayesdyn.planners import CEM, ICEM, Budget, Evaluate, Plan, RandomShooting, WarmStart
 from bayesdyn.testing import check_planner
 from bayesdyn.testing.conformance import ConformanceError
 from bayesdyn.testing.planner import PLANNER_CONTRACT
@@ -24,8 +24,14 @@ class Wrapped(ICEM):
     candidates: int = 60
     elites: int = 8
 
-    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
-        return self.after(super().plan(self.told(evaluate), warm_start, generator), warm_start)
+    def plan(
+        self,
+        evaluate: Evaluate,
+        warm_start: WarmStart,
+        generator: torch.Generator | None = None,
+        budget: Budget | None = None,
+    ) -> Plan:
+        return self.after(super().plan(self.told(evaluate), warm_start, generator, budget), warm_start)
 
     def told(self, evaluate: Evaluate) -> Evaluate:
         return evaluate
@@ -50,9 +56,9 @@ class LeavesTheBoxByARounding(RandomShooting):
     def __init__(self) -> None:
         super().__init__(horizon=6, candidates=60)
 
-    def plan(self, evaluate, warm_start, generator=None):
-        plan = super().plan(evaluate, warm_start, generator)
-        box = warm_start.box
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        plan = super().plan(evaluate, warm_start, generator, budget)
+        box = warm_start.space
         return replace(plan, actions=torch.where(plan.actions > box.middle, box.low + box.width, plan.actions))
 
 
@@ -91,8 +97,8 @@ class UsesNumPysGenerator(Wrapped):
 
 
 class IgnoresTheGenerator(Wrapped):
-    def plan(self, evaluate, warm_start, generator=None):
-        return super().plan(evaluate, warm_start, None)
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        return super().plan(evaluate, warm_start, None, budget)
 
 
 class Remembers(Wrapped):
@@ -104,10 +110,10 @@ class Remembers(Wrapped):
         super().__init__()
         object.__setattr__(self, "memory", [])
 
-    def plan(self, evaluate, warm_start, generator=None):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
         if self.memory and self.memory[-1].shape[:2] == warm_start.mean.shape[:2]:
             warm_start = replace(warm_start, elites=self.memory[-1])
-        plan = super().plan(evaluate, warm_start, generator)
+        plan = super().plan(evaluate, warm_start, generator, budget)
         self.memory.append(plan.warm_start.elites)
         return plan
 
@@ -129,12 +135,12 @@ class OwnNoisePerEnvironment(RandomShooting):
     def __init__(self) -> None:
         super().__init__(horizon=6, candidates=60)
 
-    def plan(self, evaluate, warm_start, generator=None):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
         generator = generator or torch.Generator()
-        box, (_, batch, size) = warm_start.box, warm_start.mean.shape
+        box, (_, batch, size) = warm_start.space, warm_start.mean.shape
         sequences = box.low + box.width * torch.rand(6, batch, 60, size, generator=generator, dtype=box.low.dtype)
         # All the rest is sound: the planner's own candidates are replaced by these.
-        return super().plan(lambda a: evaluate(box.clip(sequences)), warm_start, generator)
+        return super().plan(lambda a: evaluate(box.clip(sequences)), warm_start, generator, budget)
 
 
 class DividesByTheSpread(Wrapped):
