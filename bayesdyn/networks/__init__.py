@@ -8,12 +8,13 @@ from bayesdyn.networks.local_reparameterisation import Estimator, Flipout, Local
 from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Homoscedastic, Noise, OutOfBag
 from bayesdyn.networks.priors import GaussianPrior, Prior, ScaleMixture
-from bayesdyn.networks.training import Trained, Training, train
+from bayesdyn.networks.training import Epochs, Trained, Training, train
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Concatenated",
+    "Epochs",
     "Estimator",
     "Flipout",
     "GaussianPrior",

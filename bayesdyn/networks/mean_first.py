@@ -1,5 +1,6 @@
 """Training of networks with a variance per row in two parts: their means first, under one variance per output, then both."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,13 +49,14 @@ def train_mean_first(
     *,
     parts: tuple[Training, ...],
     generator: torch.Generator,
+    precision: Callable[[Network], Float[Tensor, " P"]] = Network.prior_precision,
     progress: Progress | None = None,
 ) -> Trained:
     """Train from `start` in these parts: the means, under the variance of residuals on held-out rows, and then means and variances.
 
     Learned together from the start, a variance explains what the mean could still explain, and rows with a large one hardly teach
     the mean any more. Where no member has held-out rows, the variances of the first part are learned. In between, the columns of
-    the variance start at 0 and their centre at the log variance found.
+    the variance start at 0 and their centre at the log variance found. `precision` is that of the weights of a network.
 
     Raises `NumericalError` when a loss stops being finite.
 
@@ -72,12 +74,16 @@ def train_mean_first(
     if len(parts) > 1:
         narrow = replace(network, noise=OutOfBag() if bool((counts == 0).any(1).all()) else Homoscedastic())
         means = Parameters(_narrowed(network, narrow, start.theta), narrow.noise.start(start.theta.shape[0], network.outputs))
-        trained = train(narrow, means, x, y, counts, training=parts[0], generator=generator, progress=advance)
+        trained = train(
+            narrow, means, x, y, counts, training=parts[0], generator=generator, precision=precision(narrow), progress=advance
+        )
         columns = trained.parameters.theta.new_zeros(start.theta.shape[0], 1, network.outputs)
         var = narrow.noise.split(columns, trained.parameters.noise)[1].exp().squeeze(1)
         start = Parameters(_widened(narrow, network, trained.parameters.theta), network.noise.start_at(var))
         curves, steps, done = trained.curves, trained.steps, parts[0].steps
-    trained = train(network, start, x, y, counts, training=parts[-1], generator=generator, progress=advance)
+    trained = train(
+        network, start, x, y, counts, training=parts[-1], generator=generator, precision=precision(network), progress=advance
+    )
     later = {**trained.curves, "step": tuple(steps + step for step in trained.curves["step"])}
     joined = {name: curves.get(name, ()) + curve for name, curve in later.items()}
     return replace(trained, steps=steps + trained.steps, curves=joined)

@@ -78,6 +78,19 @@ class Network:
         pairs = zip(self.widths, self.widths[1:], strict=False)
         return torch.cat([torch.cat([torch.full((i * o,), float(i)), torch.ones(o)]) for i, o in pairs])
 
+    def decay_precision(self, decay: Sequence[float], rows: int) -> Float[Tensor, " P"]:
+        r"""Return the precision that adds Σ_l decay_l·½|W_l|² to the loss (2/E)·nll per data point at N rows; biases go free.
+
+        Unlike a prior's it grows with the data: N·(E/2)·decay_l. Raises `ConfigurationError` unless every layer has its decay.
+        """
+        pairs = list(zip(self.widths, self.widths[1:], strict=False))
+        if len(decay) != len(pairs):
+            raise ConfigurationError(f"weight decay wants one number for each of {len(pairs)} layers; got {list(decay)}")
+        scale = 0.5 * rows * self.outputs
+        return torch.cat(
+            [torch.cat([torch.full((i * o,), scale * d), torch.zeros(o)]) for (i, o), d in zip(pairs, decay, strict=True)]
+        )
+
     def initial(self, members: int, generator: torch.Generator) -> Parameters:
         """Return K networks to start from: weights drawn from the prior, biases 0."""
         theta = torch.randn(members, self.size, generator=generator, device=generator.device).cpu()

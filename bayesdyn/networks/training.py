@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -46,6 +46,43 @@ class Training:
     def rate(self, step: int) -> float:
         """Return the learning rate at a step of the schedule, ½·learning_rate·(1 + cos(π·step/steps))."""
         return 0.5 * self.learning_rate * (1 + math.cos(math.pi * step / self.steps))
+
+    def for_rows(self, rows: int) -> "Training":
+        """Return the settings of a fit to N rows: these, whatever N is."""
+        return self
+
+
+@dataclass(frozen=True)
+class Epochs(Training):
+    """Whole passes over the data at a constant learning rate, as model-based control is usually trained; nothing ends them early.
+
+    A fit to N rows takes epochs·max(1, ⌊N / batch_size⌋) steps, a warm start too; `steps` and `warm_steps` follow from that.
+
+    Raises `ConfigurationError` for values without a meaning.
+
+    >>> Epochs(epochs=5).for_rows(1000).steps
+    155
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 32
+    patience: float = 1.0
+    evaluations: int = 1
+    epochs: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs < 1:
+            raise ConfigurationError(f"training wants positive numbers throughout; got {self}")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate, the same at every step."""
+        return self.learning_rate
+
+    def for_rows(self, rows: int) -> "Epochs":
+        """Return these settings with as many steps as the epochs take."""
+        steps = self.epochs * max(1, rows // self.batch_size)
+        return replace(self, steps=steps, warm_steps=steps)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class DropoutPosterior(NetworkPosterior):
     def learn(self, fit: Fit) -> FitReport:
         """Train from scratch, or with `warm_start` from where the last fit ended, for the last part of the schedule."""
         network, x, y, warm = fit.network, fit.x, fit.y, fit.warm
-        masks = self.training_masks
+        masks, training = self.training_masks, self.settings.for_rows(len(x))
         parameters = Parameters(self.theta, self.noise_parameters) if warm else network.initial(1, fit.generator)
         first_rates = torch.full((len(network.hidden),), self.first_rate(len(x)))
         trained = train_dropout(
@@ -95,11 +95,11 @@ class DropoutPosterior(NetworkPosterior):
             y,
             masks=masks,
             lengthscale=self.lengthscale,
-            training=self.settings,
+            training=training,
             generator=fit.generator,
             groups=fit.groups,
             least_rate=self.lower_bound(len(x)),
-            first_step=fit.first_step(self.settings),
+            first_step=fit.first_step(training),
             progress=fit.progress,
         )
         (self.theta, noise_parameters), self.log_odds = trained.state

@@ -1,5 +1,7 @@
 """`BootstrapEnsemble`: K networks, each trained on its own bootstrap sample of the data."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,7 +11,7 @@ from bayesdyn.errors import ConfigurationError
 from bayesdyn.functions import Function
 from bayesdyn.networks.held_out import FEWEST_GROUPS, choose_held_out
 from bayesdyn.networks.mean_first import MeanFirst, train_mean_first
-from bayesdyn.networks.network import Parameters
+from bayesdyn.networks.network import Network, Parameters
 from bayesdyn.networks.noise import Heteroscedastic, Noise
 from bayesdyn.networks.training import Trained, Training, score_rows, train
 from bayesdyn.numerics import fresh_generator
@@ -30,7 +32,8 @@ class BootstrapEnsemble(NetworkPosterior):
     `hidden=None` takes two layers of 64 below 1,000 rows and three of 200 from there on.
 
     Where the variance depends on x, the first `mean_first` of the steps train the means under one variance per output, that of the
-    residuals on held-out rows, and the rest trains both (`networks.mean_first`).
+    residuals on held-out rows, and the rest trains both (`networks.mean_first`). `decay`, one number per layer, takes the place of
+    the prior: Σ_l decay_l·½|W_l|² beside the mean of (y - μ)²/var + log var over rows and outputs, as PETS has it.
 
     Raises `ConfigurationError` for options without a meaning.
 
@@ -54,6 +57,7 @@ class BootstrapEnsemble(NetworkPosterior):
         noise: Noise = Heteroscedastic(),  # noqa: B008
         bootstrap: bool = True,
         mean_first: float = 0.5,
+        decay: tuple[float, ...] | None = None,
         training: Training = Training(steps=2000, learning_rate=1e-2),  # noqa: B008
     ) -> None:
         super().__init__(hidden, activation, noise)
@@ -62,6 +66,7 @@ class BootstrapEnsemble(NetworkPosterior):
         if noise.wants_held_out and not bootstrap:
             raise ConfigurationError(f"{noise} wants bootstrap=True: without resampling no row is out of bag")
         self.members, self.bootstrap, self.mean_first, self.settings = members, bootstrap, MeanFirst(mean_first), training
+        self.decay = decay
         self.register_buffer("theta", torch.empty(0, 0))
         self.register_buffer("counts", torch.empty(0, 0, dtype=torch.int64))
 
@@ -79,18 +84,32 @@ class BootstrapEnsemble(NetworkPosterior):
         network, x, y, generator = fit.network, fit.x, fit.y, fit.generator
         start = self.parameters_of_members if fit.warm else network.initial(self.members, generator)
         counts = self._resample(fit).to(x.device)
-        parts = self.mean_first.parts(self.settings, network)
+        parts = self.mean_first.parts(self.settings.for_rows(len(x)), network)
         if fit.warm:
-            first, last = fit.first_step(parts[-1]), parts[-1]
             trained = train(
-                network, start, x, y, counts, training=last, generator=generator, first_step=first, progress=fit.progress
+                network,
+                start,
+                x,
+                y,
+                counts,
+                training=parts[-1],
+                generator=generator,
+                first_step=fit.first_step(parts[-1]),
+                precision=self._precision(network, len(x)),
+                progress=fit.progress,
             )
         else:
-            trained = train_mean_first(network, start, x, y, counts, parts=parts, generator=generator, progress=fit.progress)
+            precision = partial(self._precision, rows=len(x))
+            trained = train_mean_first(
+                network, start, x, y, counts, parts=parts, generator=generator, precision=precision, progress=fit.progress
+            )
         self.theta = trained.parameters.theta
         self.keep(network, trained.parameters.noise)
         self.counts = counts
         return self._report(trained, fit)
+
+    def _precision(self, network: Network, rows: int) -> Float[Tensor, " P"]:
+        return network.prior_precision() if self.decay is None else network.decay_precision(self.decay, rows)
 
     def _resample(self, fit: Fit) -> Int[Tensor, "K N"]:
         """Return how often each member sees each row; rows of the last fit keep their counts in a warm start."""

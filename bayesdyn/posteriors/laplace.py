@@ -113,6 +113,7 @@ class Laplace(NetworkPosterior):
         scale = self.prior_scale if fit.warm else torch.ones(len(network.widths) - 1, dtype=torch.float64, device=x.device)
         base, layers = network.prior_precision().to(x.device), layer_of_parameter(network).to(x.device)
         counts = torch.ones(1, len(x), dtype=torch.int64, device=x.device)
+        training = self.settings.for_rows(len(x))
         steps, best = 0, -math.inf
         trace: tuple[float, ...] = ()
         for round_ in range(self.evidence.rounds + 1):
@@ -122,9 +123,9 @@ class Laplace(NetworkPosterior):
                 x,
                 y,
                 counts,
-                training=self.settings,
+                training=training,
                 generator=fit.generator,
-                first_step=replace(fit, warm=fit.warm or round_ > 0).first_step(self.settings),
+                first_step=replace(fit, warm=fit.warm or round_ > 0).first_step(training),
                 precision=base * scale[layers],
                 progress=fit.progress,
             )

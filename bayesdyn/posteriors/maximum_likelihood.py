@@ -62,17 +62,17 @@ class MaximumLikelihood(NetworkPosterior):
         """
         network, x, y = fit.network, fit.x, fit.y
         start = Parameters(self.theta, self.noise_parameters) if fit.warm else network.initial(1, fit.generator)
-        counts = self._split(fit).to(x.device)
+        counts, training = self._split(fit).to(x.device), self.settings.for_rows(len(x))
         trained = train(
             network,
             start,
             x,
             y,
             counts,
-            training=self.settings,
+            training=training,
             generator=fit.generator,
             precision=torch.zeros(network.size),
-            first_step=fit.first_step(self.settings),
+            first_step=fit.first_step(training),
             progress=fit.progress,
         )
         self.theta = trained.parameters.theta

@@ -81,8 +81,9 @@ class SWAG(NetworkPosterior):
         network, x, y, generator = fit.network, fit.x, fit.y, fit.generator
         start = Parameters(self.location, self.noise_parameters) if fit.warm else network.initial(self.members, generator)
         counts = torch.ones(len(start.theta), len(x), dtype=torch.int64, device=x.device)
-        first = fit.first_step(self.settings)
-        mode = train(network, start, x, y, counts, training=self.settings, generator=generator, first_step=first).parameters
+        training = self.settings.for_rows(len(x))
+        first = fit.first_step(training)
+        mode = train(network, start, x, y, counts, training=training, generator=generator, first_step=first).parameters
         energy = Energy.of(network, x, y)
         mode, moved = _without_far_modes(energy, mode)
         pace = choose_pace(energy, mode, self.averaging, generator)
@@ -118,7 +119,7 @@ class SWAG(NetworkPosterior):
         return FitReport(
             nll=float(nll) / len(x),
             penalty=float(penalty.mean()),
-            steps=self.settings.steps + self.averaging.steps,
+            steps=self.settings.for_rows(len(x)).steps + self.averaging.steps,
             seconds=seconds,
             r2_train=r_squared(y, torch.cat(means)),
             warnings=_warnings(pace, walked, moved, y),

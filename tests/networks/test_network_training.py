@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal
 
 from bayesdyn.errors import ConfigurationError, NumericalError
-from bayesdyn.networks import Heteroscedastic, Homoscedastic, Network, OutOfBag, Parameters, Training, train
+from bayesdyn.networks import Epochs, Heteroscedastic, Homoscedastic, Network, OutOfBag, Parameters, Training, train
 from bayesdyn.networks.training import minibatches, score_rows
 
 
@@ -172,3 +172,27 @@ def test_progress_hears_of_the_first_and_the_last_step() -> None:
 def test_settings_without_a_meaning_are_refused(broken: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match="positive"):
         Training(**broken)
+
+
+def test_epochs_pass_over_the_data_a_number_of_times_at_one_rate() -> None:
+    epochs = Epochs(epochs=3, batch_size=10, learning_rate=0.01)
+    for rows, passes in ((4, 3), (10, 3), (99, 27)):
+        schedule = epochs.for_rows(rows)
+        assert schedule.steps == schedule.warm_steps == passes
+        assert {schedule.rate(step) for step in (0, passes)} == {0.01}
+    with pytest.raises(ConfigurationError):
+        Epochs(epochs=0)
+
+
+def test_weight_decay_is_the_stated_share_of_the_published_loss_whatever_the_number_of_rows() -> None:
+    network = Network(2, (8,), 3)
+    parameters = network.initial(1, generator())
+    weights, _ = network.unflatten(parameters.theta)
+    decayed = sum(d * 0.5 * float(w.square().sum()) for d, w in zip((0.3, 0.7), weights, strict=True))
+    for rows in (10, 1000):
+        precision = network.decay_precision((0.3, 0.7), rows)
+        ours = float(network.penalty(parameters, rows, precision)) - float(network.noise.penalty(parameters.noise))
+        # PETS's loss is the mean of (y - mean)^2 / var + log var over rows and outputs: 2/E times ours, up to a constant.
+        assert ours * 2 / 3 == pytest.approx(decayed, rel=1e-5)
+    with pytest.raises(ConfigurationError, match="each of 2 layers"):
+        network.decay_precision((0.3,), 10)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
-from bayesdyn.networks import Heteroscedastic, Homoscedastic, Noise, OutOfBag, Training
+from bayesdyn.networks import Epochs, Heteroscedastic, Homoscedastic, Noise, OutOfBag, Training
 from bayesdyn.posteriors.ensemble import BootstrapEnsemble
 from bayesdyn.testing.conformance import shape_checks_off
 
@@ -260,3 +260,18 @@ def test_options_without_a_meaning_and_wrong_calls_are_refused(small: BootstrapE
         small.sample(0)
     with pytest.raises(ShapeError, match="2 features"):
         small.predict(torch.zeros(4, 3))
+
+
+def test_an_ensemble_passes_over_its_data_in_epochs_and_decays_its_weights() -> None:
+    x, y = torch.randn(64, 2, generator=generator()), torch.randn(64, 1, generator=generator(1))
+    settings = {"members": 2, "hidden": (16,), "mean_first": 0.0, "training": Epochs(epochs=100, learning_rate=1e-2)}
+    free, held = (BootstrapEnsemble(decay=decay, **settings) for decay in ((0.0, 0.0), (10.0, 10.0)))
+    for ensemble in (free, held):
+        assert ensemble.fit(x, y, generator=generator(2)).steps == 200
+        assert ensemble.fit(x, y, generator=generator(3), warm_start=True).steps == 200
+
+    def size(ensemble: BootstrapEnsemble) -> float:
+        weights, _ = ensemble.network.unflatten(ensemble.theta)
+        return sum(float(w.square().sum()) for w in weights)
+
+    assert size(held) < 0.1 * size(free)
