@@ -1,15 +1,18 @@
 """Codecs: what goes in comes out, angles have no seam, units do not matter, and lags agree with the lagged log."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reference_posteriors import ConjugateRegression
 
 from bayesdyn.codec import BaseCodec, Codec, IdentityCodec, LagCodec
 from bayesdyn.data import LagLayout, Log, Transitions, lagged
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.errors import ConfigurationError, DataError, FileError, NotFittedError, ShapeError
+from bayesdyn.model import DynamicsModel
 
 S, A = 5, 2
 
@@ -204,6 +207,102 @@ def test_a_refused_fit_leaves_the_statistics() -> None:
     with pytest.raises(ConfigurationError):
         codec.fit(Transitions.from_arrays([[0.0], [1.0]], [[0.0], [1.0]], [[1.0], [2.0]]))
     assert all(codec.state_dict()[name].equal(before[name]) for name in before)
+
+
+def chosen(rows: int = 60) -> Transitions:
+    """Return rows with the actions [category of 3, force, category of 2]."""
+    generator = torch.Generator().manual_seed(0)
+    state, change = (torch.randn(rows, 2, generator=generator, dtype=torch.float64) for _ in range(2))
+    kinds = [torch.randint(k, (rows, 1), generator=generator).double() for k in (3, 2)]
+    force = torch.randn(rows, 1, generator=generator, dtype=torch.float64)
+    return Transitions.from_arrays(state, torch.cat([kinds[0], force, kinds[1]], 1), state + change)
+
+
+def test_categories_enter_as_indicators_in_place_of_their_column() -> None:
+    data = chosen()
+    x = Codec(angles=[1], choices={2: 2, 0: 3}).features(data.state, data.action)
+    wheel, force, gear = data.action.unbind(1)
+    want = [torch.nn.functional.one_hot(wheel.long(), 3), force[:, None], torch.nn.functional.one_hot(gear.long(), 2)]
+    assert x[:, 3:].equal(torch.cat(want, 1).double())
+    assert x[:, :3].equal(Codec(angles=[1]).features(data.state, data.action)[:, :3])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_categories_survive_every_dtype_and_leading_axes(dtype: torch.dtype) -> None:
+    codec = Codec(choices={0: 200})
+    action = torch.arange(200).to(dtype).reshape(4, 50, 1)
+    x = codec.features(torch.zeros(4, 50, 1, dtype=dtype), action)
+    assert x.dtype == dtype
+    assert x[..., 1:].reshape(200, 200).equal(torch.eye(200, dtype=dtype))
+
+
+def test_numbering_of_categories_does_not_matter() -> None:
+    """Renamed categories permute the feature columns, nothing else: no category is between two others."""
+    data = chosen()
+    renamed = data.action.clone()
+    order = torch.tensor([2, 0, 1])
+    renamed[:, 0] = order[data.action[:, 0].long()].double()
+    codecs = [Codec(choices={0: 3, 2: 2}) for _ in range(2)]
+    codecs[0].fit(data)
+    codecs[1].fit(Transitions.from_arrays(data.state, renamed, data.next_state))
+    one, other = codecs[0].encode(data.state, data.action), codecs[1].encode(data.state, renamed)
+    torch.testing.assert_close(other[:, 2:5][:, order], one[:, 2:5])
+    torch.testing.assert_close(torch.cat([other[:, :2], other[:, 5:]], 1), torch.cat([one[:, :2], one[:, 5:]], 1))
+
+
+@pytest.mark.parametrize("value", [3.0, -1.0, 0.5, math.nan])
+def test_what_is_no_category_is_refused(value: float) -> None:
+    """In training data, where the fit then changes nothing, and in questions."""
+    data = chosen()
+    codec = Codec(choices={0: 3})
+    codec.fit(data)
+    before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
+    wrong = data.action[:1].clone()
+    wrong[0, 0] = value
+    with pytest.raises(DataError, match=r"action column 0 wants category numbers.*0 to 2"):
+        codec.encode(data.state[:1], wrong)
+    with pytest.raises(DataError, match="action column 0" if math.isfinite(value) else "NaN|finite"):
+        codec.fit(Transitions.from_arrays(data.state[:1].repeat(1, 2), wrong, data.next_state[:1].repeat(1, 2)))
+    assert all(codec.state_dict()[name].equal(before[name]) for name in before)
+
+
+def test_choices_that_fit_no_action_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"columns from 0 to 2, for actions of 3 coordinates; got \[3\]"):
+        Codec(choices={3: 2}).fit(chosen())
+    with pytest.raises(ConfigurationError, match="at least 1 category"):
+        Codec(choices={0: 0})
+
+
+def test_a_saved_model_knows_its_choices(tmp_path: Path) -> None:
+    """It loads with the same choices only, and answers as before."""
+    data = chosen()
+    model = DynamicsModel(Codec(choices={0: 3, 2: 2}), ConjugateRegression())
+    model.fit(data)
+    model.save(tmp_path / "model.safetensors")
+    fresh = DynamicsModel(Codec(choices={0: 3, 2: 2}), ConjugateRegression())
+    fresh.load(tmp_path / "model.safetensors")
+    answers = [m.predict(data.state, data.action).mean for m in (fresh, model)]
+    torch.testing.assert_close(*answers, atol=1e-5, rtol=1e-5)  # this posterior loads in float32
+    with pytest.raises(FileError, match=r"codec\.choices"):
+        DynamicsModel(Codec(choices={0: 3}), ConjugateRegression()).load(tmp_path / "model.safetensors")
+    assert "choices={0: 3, 2: 2}" in repr(fresh.codec)
+
+
+def test_a_model_learns_what_each_category_does() -> None:
+    """s' = s + effect[category]: indicators find it; no quadratic in the numbers comes near 1, -1, 1, -1."""
+    effect = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(300, 1, generator=generator, dtype=torch.float64)
+    action = torch.randint(4, (300, 1), generator=generator).double()
+    data = Transitions.from_arrays(state, action, state + effect[action.long()])
+    question = torch.zeros(4, 1, dtype=torch.float64), torch.arange(4.0, dtype=torch.float64)[:, None]
+    errors = []
+    for choices in ({0: 4}, {}):
+        model = DynamicsModel(Codec(choices=choices), ConjugateRegression())
+        model.fit(data)
+        errors.append((model.predict(*question).mean[:, 0] - effect).abs().max().item())
+    assert errors[0] < 0.05
+    assert errors[1] > 0.99  # third difference 8, over 1 + 3 + 3 + 1: any quadratic is off by 1 somewhere
 
 
 LAGS = [(1, 1, 1, 1), (2, 2, 1, 1), (3, 1, 1, 1), (1, 3, 1, 1), (2, 3, 2, 1), (3, 2, 1, 2), (2, 4, 3, 2)]  # n_y, n_u, Y, U
