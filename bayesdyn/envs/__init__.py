@@ -4,10 +4,15 @@ import gymnasium
 
 from bayesdyn.envs.cartpole import STEPS, CartPolePlant, CartPoleSwingUp, TipReward, swing_up_reward, tip_distance, tip_position
 from bayesdyn.envs.drawing import draw_cartpole, save_animation
+from bayesdyn.envs.half_cheetah import HALF_CHEETAH_STEPS, HalfCheetahReward, PETSHalfCheetah
 from bayesdyn.envs.integration import integrate
 from bayesdyn.envs.making import make
+from bayesdyn.envs.mujoco_env import MujocoTask
+from bayesdyn.envs.mujoco_plant import EachObservation, KnownPlant
 from bayesdyn.envs.pets_cartpole import PETS_STEPS, PETSCartPole, PETSCartPolePlant, PETSCartPoleReward
 from bayesdyn.envs.plant import Plant, PlantEnv
+from bayesdyn.envs.pusher import PUSHER_STEPS, PETSPusher, PusherPaid, PusherReward
+from bayesdyn.envs.reacher3d import REACHER3D_STEPS, Reacher3D, Reacher3DReward
 
 CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
 
@@ -15,6 +20,9 @@ CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
 _TASKS: dict[str, tuple[str, int]] = {
     CARTPOLE_ID: ("bayesdyn.envs.cartpole:CartPoleSwingUp", STEPS),
     "bayesdyn/PETSCartPole-v0": ("bayesdyn.envs.pets_cartpole:PETSCartPole", PETS_STEPS),
+    "bayesdyn/Reacher3D-v0": ("bayesdyn.envs.reacher3d:Reacher3D", REACHER3D_STEPS),
+    "bayesdyn/PETSPusher-v0": ("bayesdyn.envs.pusher:PETSPusher", PUSHER_STEPS),
+    "bayesdyn/PETSHalfCheetah-v0": ("bayesdyn.envs.half_cheetah:PETSHalfCheetah", HALF_CHEETAH_STEPS),
 }
 
 for _id, (_entry_point, _steps) in _TASKS.items():
@@ -26,11 +34,21 @@ __all__ = [
     "CARTPOLE_ID",
     "CartPolePlant",
     "CartPoleSwingUp",
+    "EachObservation",
+    "HalfCheetahReward",
+    "KnownPlant",
+    "MujocoTask",
     "PETSCartPole",
     "PETSCartPolePlant",
     "PETSCartPoleReward",
+    "PETSHalfCheetah",
+    "PETSPusher",
     "Plant",
     "PlantEnv",
+    "PusherPaid",
+    "PusherReward",
+    "Reacher3D",
+    "Reacher3DReward",
     "TipReward",
     "draw_cartpole",
     "integrate",
