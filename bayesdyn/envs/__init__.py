@@ -3,6 +3,14 @@
 import gymnasium
 
 from bayesdyn.envs.cartpole import STEPS, CartPolePlant, CartPoleSwingUp, TipReward, swing_up_reward, tip_distance, tip_position
+from bayesdyn.envs.dmc import DMCCartPole, DMCPendulum, DMCReacher, DMCTask
+from bayesdyn.envs.dmc_rewards import (
+    DMCCartPoleReward,
+    DMCPendulumReward,
+    DMCPendulumShapedReward,
+    DMCReacherReward,
+    DMCReacherShapedReward,
+)
 from bayesdyn.envs.drawing import draw_cartpole, save_animation
 from bayesdyn.envs.half_cheetah import HALF_CHEETAH_STEPS, HalfCheetahReward, PETSHalfCheetah
 from bayesdyn.envs.integration import integrate
@@ -16,13 +24,16 @@ from bayesdyn.envs.reacher3d import REACHER3D_STEPS, Reacher3D, Reacher3DReward
 
 CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
 
-# Id: where the class is, and its steps per episode.
-_TASKS: dict[str, tuple[str, int]] = {
+# Id: where the class is, and its steps per episode (None: the class ends its episodes itself).
+_TASKS: dict[str, tuple[str, int | None]] = {
     CARTPOLE_ID: ("bayesdyn.envs.cartpole:CartPoleSwingUp", STEPS),
     "bayesdyn/PETSCartPole-v0": ("bayesdyn.envs.pets_cartpole:PETSCartPole", PETS_STEPS),
     "bayesdyn/Reacher3D-v0": ("bayesdyn.envs.reacher3d:Reacher3D", REACHER3D_STEPS),
     "bayesdyn/PETSPusher-v0": ("bayesdyn.envs.pusher:PETSPusher", PUSHER_STEPS),
     "bayesdyn/PETSHalfCheetah-v0": ("bayesdyn.envs.half_cheetah:PETSHalfCheetah", HALF_CHEETAH_STEPS),
+    "bayesdyn/DMCCartPole-v0": ("bayesdyn.envs.dmc:DMCCartPole", None),
+    "bayesdyn/DMCPendulum-v0": ("bayesdyn.envs.dmc:DMCPendulum", None),
+    "bayesdyn/DMCReacher-v0": ("bayesdyn.envs.dmc:DMCReacher", None),
 }
 
 for _id, (_entry_point, _steps) in _TASKS.items():
@@ -34,6 +45,15 @@ __all__ = [
     "CARTPOLE_ID",
     "CartPolePlant",
     "CartPoleSwingUp",
+    "DMCCartPole",
+    "DMCCartPoleReward",
+    "DMCPendulum",
+    "DMCPendulumReward",
+    "DMCPendulumShapedReward",
+    "DMCReacher",
+    "DMCReacherReward",
+    "DMCReacherShapedReward",
+    "DMCTask",
     "EachObservation",
     "HalfCheetahReward",
     "KnownPlant",
