@@ -1,15 +1,24 @@
 """Objectives turn returns [n, p, ...] (draws of θ, noise particles) into scores [...]."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.rollout import Trajectory
+
+Violation = Callable[[Tensor, Tensor], Tensor]
+"""g(s, a): state [..., S], action [..., A] -> [...], above 0 where the constraint is violated."""
+
+# Feasible scores lie above -2 of these units, and each violating trajectory takes a candidate 2 units further down.
+_UNIT = 1e6
 
 
 class ReturnVariance(NamedTuple):
@@ -45,11 +54,23 @@ def split_variance(returns: Float[Tensor, "n p *batch"]) -> ReturnVariance:
 
 
 class Objective(ABC):
-    """Maps returns [n, p, ...] to scores [...], the larger the better."""
+    """Maps returns [n, p, ...] to scores [...], the larger the better; the score of a candidate depends on no other candidate.
+
+    Planners ask for `score` and `feasible`, which see the whole trajectory; an objective of the returns alone leaves both as they
+    are here, and its score then contains what the return contains, nothing more.
+    """
 
     @abstractmethod
     def __call__(self, returns: Float[Tensor, "n p *batch"]) -> Float[Tensor, "*batch"]:
-        """Score every candidate."""
+        """Score every candidate by its returns."""
+
+    def score(self, trajectory: Trajectory) -> Float[Tensor, "*batch"]:
+        """Score every candidate by its trajectories, by default by their returns."""
+        return self(trajectory.returns)
+
+    def feasible(self, trajectory: Trajectory) -> Bool[Tensor, "*batch"]:
+        """Return which candidates keep the constraints, by default all: there are none."""
+        return torch.ones(trajectory.alive.shape[3:], dtype=torch.bool, device=trajectory.alive.device)
 
 
 @dataclass(frozen=True)
@@ -122,3 +143,82 @@ class CVaR(Objective):
             tail = tail + max(share - whole, 0.0) * ordered[whole]
         # NaN sorts above all numbers, where the tail would not see it.
         return torch.where(ordered[-1].isnan(), ordered[-1], tail / share)
+
+
+@dataclass(frozen=True)
+class ChanceConstraint(Objective):
+    """J = E R among the candidates that violate a constraint in at most a share δ of their trajectories.
+
+    violated_i = max_t g(s_t, a_t) > 0, t < T, while alive;    feasible: (violated ones of the n·p) / (n·p) <= δ
+
+    Feasible candidates come first, by J; then the others, by their number k of violating trajectories, then by J:
+
+        score = J if feasible,    -u·(2 + 2k) + u·asinh(J)/128 otherwise,    u = 10⁶
+
+    A feasible score is J to the last bit down to -u, and below that -2u + u²/|J|: order is kept, differences shrink. An infeasible
+    one tells J apart to 3·10⁻⁵ (k + 1) max(1, |J|) in float32 (6·10⁻¹⁴ in float64). J is differentiable, the count is not: a
+    planner that follows gradients does not see g. What is no number violates. The final state s_T takes no action, so g skips it.
+
+    Finding no violation certifies δ with 95 % confidence only from ln 0.05 / ln(1 - δ) trajectories on: 29, 59, 299 for
+    δ = 0.1, 0.05, 0.01; with fewer `score` warns. δ = 0 wants no violation among those sampled, and certifies nothing.
+
+    Raises `ConfigurationError` unless 0 <= share < 1, and `ShapeError` if the violation is not one number per state.
+
+    >>> import bayesdyn as bd
+    >>> drift = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)))
+    >>> actions = torch.tensor([[[1.0], [2.0], [3.0]], [[0.0], [0.0], [0.0]]])  # [T = 2, c = 3, A = 1]
+    >>> imagined = bd.rollout(drift, torch.zeros(1), actions, lambda s, a, s2: a[..., 0])
+    >>> below = ChanceConstraint(lambda s, a: s[..., 0] - 2.5, share=0.0)
+    >>> below.score(imagined).argsort(descending=True).tolist(), below.feasible(imagined).tolist()
+    ([1, 0, 2], [True, True, False])
+    """
+
+    violation: Violation
+    share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ConfigurationError(f"ChanceConstraint wants 0 <= share < 1; got {self.share}")
+
+    @property
+    def rows_wanted(self) -> int:
+        """How many trajectories without a violation certify the share with 95 % confidence, 0 for a share of 0."""
+        return math.ceil(math.log(0.05) / math.log1p(-self.share)) if self.share > 0 else 0
+
+    def __call__(self, returns: Float[Tensor, "n p *batch"]) -> Float[Tensor, "*batch"]:
+        """Return J, the mean over draws and particles, which is all that the returns say."""
+        return returns.mean((0, 1))
+
+    def score(self, trajectory: Trajectory) -> Float[Tensor, "*batch"]:
+        """Return one number whose order is: feasible ones by J, then the others by violations, then by J."""
+        rows = trajectory.alive.shape[1:3].numel()
+        if rows < self.rows_wanted:
+            warnings.warn(
+                f"ChanceConstraint(share={self.share}) is scored on {rows} trajectories per candidate, draws x particles; only "
+                f"{self.rows_wanted} or more without a violation certify that share with 95 % confidence: raise draws or particles",
+                stacklevel=2,
+            )
+        mean, count = self(trajectory.returns), self.violations(trajectory)
+        low = mean < -_UNIT
+        kept = torch.where(low, -2 * _UNIT - _UNIT * (_UNIT / torch.where(low, mean, -_UNIT)), mean)
+        infeasible = -_UNIT * (2 + 2 * count) + _UNIT * (mean.asinh() / 128).clamp(-1, 1)
+        return torch.where(self._feasible(count, rows), kept, infeasible)
+
+    def feasible(self, trajectory: Trajectory) -> Bool[Tensor, "*batch"]:
+        """Return which candidates violate the constraint in at most the share δ of their trajectories."""
+        return self._feasible(self.violations(trajectory), trajectory.alive.shape[1:3].numel())
+
+    def violations(self, trajectory: Trajectory) -> Int[Tensor, "*batch"]:
+        """Return how many of each candidate's n·p trajectories violate the constraint at any step that counts."""
+        violated = torch.zeros_like(trajectory.alive[0])
+        for state, action, alive in zip(trajectory.path[:-1], trajectory.actions, trajectory.alive[:-1], strict=True):
+            excess = self.violation(state, action.expand(*state.shape[:-1], action.shape[-1]))
+            if excess.shape != violated.shape:
+                raise ShapeError(
+                    f"the violation has to return one number per state, the shape {list(violated.shape)}; got {list(excess.shape)}"
+                )
+            violated = violated | (alive & ~(excess <= 0))  # a violation that is no number is no reassurance
+        return violated.sum((0, 1))
+
+    def _feasible(self, count: Int[Tensor, "*batch"], rows: int) -> Bool[Tensor, "*batch"]:
+        return count <= self.share * rows * (1 + 1e-9)  # 0.3 * 10 is 3, not 2.9999999999999996
