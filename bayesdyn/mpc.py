@@ -1,23 +1,24 @@
 """Model-predictive control: at each step sample θ, plan over sampled trajectories, execute the first action."""
 
+import time
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.numerics import private_generator
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
-from bayesdyn.planners import ActionSpace, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners import ActionSpace, Budget, Evaluate, Plan, Planner, WarmStart
 from bayesdyn.rewards import Reward, Termination
-from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Trajectory, TSInf, rollout
+from bayesdyn.rollout import Noise, Propagation, SampledDynamics, TerminalValue, Trajectory, TSInf, rollout
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Anything that draws dynamics: a `DynamicsModel` or your own."""
+    """Anything that draws dynamics: a `DynamicsModel` or your own (`precision` is passed only where `MPC` was given one)."""
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
         """Draw n dynamics."""
@@ -25,11 +26,22 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Decision:
-    """One act of planning: the plan, what it imagines, and how the imagined return's variance splits."""
+    """One act of planning: the plan, what it imagines, and how the imagined return's variance splits.
+
+    feasible   whether the plan meets what the objective demands of it (`ChanceConstraint`), [B]
+    seconds    wall clock of all of it, draws and imagined trajectories included; `late` says whether it exceeded the latency
+    draws      how many draws of θ it took (fewer than asked for where the latency leaves no time for all)
+    warnings   what a person should know about this plan
+    """
 
     plan: Plan
     imagined: Trajectory  # states [T+1, n, p, B, S] under plan.actions
     variance: ReturnVariance  # of the imagined return, [B]
+    feasible: Bool[Tensor, "B"]
+    seconds: float = 0.0
+    late: bool = False
+    draws: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -41,6 +53,12 @@ class MPC:
     One set of draws and one set of noise serve a whole plan, so `evaluate` is a pure function while the planner iterates; both are
     redrawn at the next plan. Works for one environment (observation [S]) or a batch planned for at once (observations [B, S]).
     `chunk_rows` bounds the rows n·p·B·c that are rolled out together: rows that fit the cache are faster than all at once.
+    `terminal_value` (final state, alive) is added at the horizon. `precision` is what networks compute in where it is not `dtype`:
+    torch.bfloat16 on a processor that has it. The tensors of a plan lie on `device`, where the model has to be, too.
+
+    `latency` is the wall clock that one decision may take, in milliseconds: the planner tries fewer candidates, then fewer
+    iterations, and later decisions take fewer draws, so that the answer is there in time. Such plans depend on the machine's
+    speed. Call `warm_up` once before the clock matters: the first plans in a process are slow.
 
     >>> import bayesdyn as bd
     >>> class Drift:
@@ -62,12 +80,17 @@ class MPC:
     termination: Termination | None = None
     discount: float = 1.0
     after_done: float = 0.0
+    terminal_value: TerminalValue | None = None
+    latency: float | None = None
     dtype: torch.dtype = torch.float32
+    precision: torch.dtype | None = None
+    device: torch.device | str = "cpu"
     chunk_rows: int = 2000
     decision: Decision | None = field(default=None, init=False, repr=False)
     _warm_start: WarmStart | None = field(default=None, init=False, repr=False)
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)
     _executed: int = field(default=0, init=False, repr=False)
+    _clock: "_Clock" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.draws, self.particles, self.chunk_rows) < 1:
@@ -78,13 +101,24 @@ class MPC:
             raise ConfigurationError(f"MPC wants a termination with after_done={self.after_done}; nothing ends without one")
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"MPC wants 0 < discount <= 1; got {self.discount}")
+        if self.latency is not None and not self.latency > 0:
+            raise ConfigurationError(f"MPC wants a latency of more than 0 milliseconds, or None; got {self.latency}")
+        self._clock = _Clock(self.draws, self.latency)
 
     def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
         """Start an episode: forget the previous plan; `generator` feeds all draws until the next reset (default: seed 0)."""
-        self._warm_start = self.planner.start(space.to(self.dtype), batch)
+        self._warm_start = self.planner.start(space.to(self.dtype, self.device), batch)
         self._generator = generator or torch.Generator().manual_seed(0)
         self.decision = None
         self._executed = 0
+
+    def warm_up(self, observation: Float[Tensor, "*batch S"], plans: int = 3) -> None:
+        """Plan a few times for nothing, so that the plans that count find a warm process and a known pace.
+
+        Raises `NotFittedError` before `reset`.
+        """
+        for _ in range(plans):
+            self.decide(observation, self._start(), torch.Generator().manual_seed(0))
 
     def act(self, observation: Float[Tensor, "*batch S"], *, replan: bool = True) -> Float[Tensor, "*batch A"]:
         """Return the next action(s), from a new plan or, with `replan=False`, the next ones of the plan at hand.
@@ -92,12 +126,11 @@ class MPC:
         A plan at hand that is used up is replaced. Raises `NotFittedError` before `reset`, `ShapeError` for a batch of another
         size.
         """
-        if self._warm_start is None:
-            raise NotFittedError("call reset(space) at the start of each episode, before act")
+        warm_start = self._start()
         if replan or self.decision is None or self._executed >= self.planner.horizon:
             if self.decision is not None:
-                self._warm_start = self.planner.shift(self.decision.plan.warm_start, max(self._executed, 1))
-            self.decision = self.decide(observation, self._warm_start, self._generator)
+                warm_start = self.planner.shift(self.decision.plan.warm_start, max(self._executed, 1))
+            self.decision = self.decide(observation, warm_start, self._generator)
             self._executed = 0
         action = self.decision.plan.actions[self._executed]
         self._executed += 1
@@ -108,19 +141,49 @@ class MPC:
 
         `generator` moves by one number; without one the system seeds the draws.
         """
+        began = time.perf_counter()
         generator = private_generator(generator)
-        state = torch.as_tensor(observation).to(self.dtype)
+        state = torch.as_tensor(observation).to(self.device, self.dtype)
         state = state.reshape(-1, 1, state.shape[-1])
         if state.shape[0] != warm_start.mean.shape[1]:
             raise ShapeError(f"the agent was reset for {warm_start.mean.shape[1]} environments; got {state.shape[0]} observations")
-        dynamics = self.model.sample(self.draws, generator, dtype=self.dtype)
+        self._clock.fewest = -(-self.propagation.fewest(state.shape[-1]) // self.particles)
+        dynamics = self._sample(generator)
         noise = self.propagation.draw_noise(
             self.planner.horizon, dynamics.n, self.particles, state.shape[-1], generator, self.dtype
         )
         with torch.no_grad():
-            plan = self.planner.plan(self._evaluator(dynamics, state, noise), warm_start, generator)
+            budget = self._clock.budget(began)
+            plan = self.planner.plan(self._evaluator(dynamics, state, noise), warm_start, generator, budget)
+            planned = time.perf_counter()
             imagined = self._roll(dynamics, state.squeeze(1), plan.actions, noise)
-        return Decision(plan, imagined, split_variance(imagined.returns))
+        variance, feasible = split_variance(imagined.returns), self.objective.feasible(imagined)
+        said = self._warnings(plan, imagined, feasible)
+        seconds = time.perf_counter() - began
+        late = self._clock.stop(budget, plan, seconds, began + seconds - planned)
+        return Decision(plan, imagined, variance, feasible, seconds, late, dynamics.n, said)
+
+    def _start(self) -> WarmStart:
+        if self._warm_start is None:
+            raise NotFittedError("call reset(space) at the start of each episode, before act")
+        return self._warm_start
+
+    def _sample(self, generator: torch.Generator) -> SampledDynamics:
+        options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
+        return self.model.sample(self._clock.draws, generator, dtype=self.dtype, **options)
+
+    def _warnings(self, plan: Plan, imagined: Trajectory, feasible: Bool[Tensor, "B"]) -> tuple[str, ...]:
+        said = []
+        if bool(plan.failed.any()):
+            said.append("failed: the model or the reward answered every candidate with NaN or infinity")
+        if not bool(feasible.all()):
+            said.append("infeasible: no candidate was found that meets the objective's constraint")
+        if self.termination is not None and self.after_done == 0 and _seeks_the_end(imagined):
+            said.append(
+                "made to end the episode, since every step alive costs and nothing is lost after the end; "
+                "a negative after_done keeps the agent alive"
+            )
+        return tuple(said)
 
     def _evaluator(self, dynamics: SampledDynamics, state: Float[Tensor, "B 1 S"], noise: Noise) -> Evaluate:
         per_candidate = dynamics.n * self.particles * state.shape[0]
@@ -134,7 +197,7 @@ class MPC:
 
     def _score(self, trajectory: Trajectory) -> Float[Tensor, "B c"]:
         """Score candidates; one with any trajectory that is not finite is dropped by a score of -inf."""
-        score = self.objective(trajectory.returns)
+        score = self.objective.score(trajectory)
         usable = trajectory.finite.all(1).all(0)
         return torch.where(usable, score, torch.full_like(score, -torch.inf))
 
@@ -148,6 +211,48 @@ class MPC:
             propagation=self.propagation,
             noise=noise,
             termination=self.termination,
+            terminal_value=self.terminal_value,
             discount=self.discount,
             after_done=self.after_done,
         )
+
+
+def _seeks_the_end(imagined: Trajectory) -> bool:
+    """Whether most trajectories of a plan end, and all steps before that cost something."""
+    lived = imagined.rewards.masked_select(imagined.alive[:-1])
+    ended = (~imagined.alive[-1]).double().mean((0, 1))
+    return bool((ended > 0.5).any()) and bool((lived < 0).all())
+
+
+class _Clock:
+    """What an agent knows about its speed: the planner's pace, the time around the planner, and the draws it can afford."""
+
+    def __init__(self, draws: int, latency: float | None) -> None:
+        self.wanted = self.draws = draws
+        self.fewest = 1
+        self.seconds = None if latency is None else latency / 1000
+        self.pace: float | None = None
+        self.tail = 0.0
+
+    def budget(self, began: float) -> Budget | None:
+        """Return what the planner may take of a decision that began then: the rest, less what comes after the plan."""
+        if self.seconds is None:
+            return None
+        left = self.seconds - (time.perf_counter() - began) - self.tail
+        return Budget(max(left, 1e-3), self.pace, time.perf_counter)
+
+    def stop(self, budget: Budget | None, plan: Plan, seconds: float, tail: float) -> bool:
+        """Learn from a finished decision; return whether it was late.
+
+        Draws are halved after a late plan that had no candidates left to save on, and doubled again where half the time was left.
+        """
+        if budget is None or self.seconds is None:
+            return False
+        self.tail = max(0.9 * self.tail, tail)
+        late, before = seconds > self.seconds, self.draws
+        if late and len(plan.iterations) <= 1:
+            self.draws = max(self.fewest, self.draws // 2)
+        elif seconds < 0.5 * self.seconds:
+            self.draws = min(self.wanted, 2 * self.draws)
+        self.pace = budget.pace if budget.pace is None else budget.pace * self.draws / before
+        return late

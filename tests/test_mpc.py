@@ -1,6 +1,7 @@
 """Model-predictive control: it regulates a known plant, and its plans depend on what they should and on nothing else."""
 
 import math
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,9 +11,9 @@ from torch import Tensor
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.mpc import MPC
-from bayesdyn.objectives import Optimistic, Pessimistic
+from bayesdyn.objectives import Expected, Optimistic, Pessimistic
 from bayesdyn.planners import CEM, ICEM, Box, Evaluate, Plan, Planner, WarmStart
-from bayesdyn.rollout import PlainDynamics, TSInf
+from bayesdyn.rollout import PlainDynamics, Trajectory, TSInf
 
 DOUBLE = torch.float64
 BOX = Box.of([-1.0], [1.0], DOUBLE)
@@ -75,7 +76,7 @@ class Probe(Planner):
     horizon: int
     seen: list[Tensor] = field(default_factory=list)
 
-    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator: torch.Generator | None = None) -> Plan:
+    def plan(self, evaluate: Evaluate, warm_start: WarmStart, generator=None, budget=None) -> Plan:
         self.seen.append(evaluate(self.sequences))
         self.seen.append(evaluate(self.sequences.flip(2)))
         return CEM(horizon=self.horizon, candidates=2, elites=1, iterations=1).plan(evaluate, warm_start, generator)
@@ -200,10 +201,10 @@ def test_draws_and_particles_are_what_was_asked_for() -> None:
 
 def test_the_objective_decides_what_uncertainty_is_worth() -> None:
     # Two worlds, in which acting helps or harms by turns: the expectation is level, and the spread grows with |a|.
-    worlds = torch.tensor([-1.0, 1.0], dtype=DOUBLE).reshape(2, 1, 1, 1, 1)
+    worlds = torch.tensor([-1.0, 1.0], dtype=DOUBLE)
 
     def step(state: Tensor, action: Tensor) -> Gaussian:
-        following = state + worlds * action
+        following = state + worlds.reshape(2, *[1] * (action.dim() - 1)) * action
         return Gaussian(following, torch.zeros_like(following))
 
     def gain(state: Tensor, action: Tensor, following: Tensor) -> Tensor:
@@ -284,6 +285,115 @@ def test_mistakes_are_named() -> None:
     controller.reset(BOX, batch=3)
     with pytest.raises(ShapeError, match="3 environments; got 2"):
         controller.act(torch.zeros(2, 2, dtype=DOUBLE))
-    for sizes in ({"draws": 0}, {"particles": 0}, {"chunk_rows": 0}):
+    for sizes in ({"draws": 0}, {"particles": 0}, {"chunk_rows": 0}, {"latency": 0.0}, {"latency": math.nan}):
         with pytest.raises(ConfigurationError, match="MPC wants"):
             agent(**sizes)
+
+
+def test_a_value_of_the_last_state_extends_the_horizon() -> None:
+    """From x = 0 with steps of at most 1 and T = 2, x = 2 is as far as it gets; only the value says that far is good."""
+    controller = agent(
+        drift,
+        CEM(horizon=2),
+        reward=lambda s, a, following: torch.zeros_like(following[..., 0]),
+        terminal_value=lambda state, alive: state[..., 0],
+    )
+    controller.reset(BOX, generator=seeded())
+    controller.act(torch.zeros(1, dtype=DOUBLE))
+    torch.testing.assert_close(
+        controller.decision.imagined.path[-1].flatten(), torch.full((1,), 2.0, dtype=DOUBLE), rtol=0.05, atol=0
+    )
+
+
+def test_it_warns_of_plans_that_seek_the_end() -> None:
+    def warnings(**options: object) -> tuple[str, ...]:
+        controller = agent(drift, termination=lambda s, a, following: following[..., 0] > 0.9, **options)
+        controller.reset(BOX, generator=seeded())
+        controller.act(torch.full((1,), 0.5, dtype=DOUBLE))
+        return controller.decision.warnings
+
+    def toll(s: Tensor, a: Tensor, following: Tensor) -> Tensor:
+        return -torch.ones_like(following[..., 0])
+
+    assert any("after_done" in said for said in warnings(reward=toll))
+    assert warnings(reward=toll, after_done=-2.0) == ()
+    assert warnings(reward=lambda s, a, f: -toll(s, a, f)) == ()  # ending costs the rewards to come
+
+
+@dataclass(frozen=True)
+class AtMost(Expected):
+    """Feasible are trajectories that end at 0.1 or below."""
+
+    def feasible(self, trajectory: Trajectory) -> Tensor:
+        return (trajectory.path[-1][..., 0] <= 0.1).all(1).all(0)
+
+
+def test_an_infeasible_plan_is_told() -> None:
+    for start, feasible in ((0.0, True), (50.0, False)):
+        controller = agent(drift, objective=AtMost())
+        controller.reset(BOX, generator=seeded())
+        controller.act(torch.full((1,), start, dtype=DOUBLE))
+        assert controller.decision.feasible.tolist() == [feasible]
+        assert any("infeasible" in said for said in controller.decision.warnings) is not feasible
+
+
+class Slow:
+    """A step that takes `seconds` per row on a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
+        following = linear(state, action).mean
+        self.now += self.seconds * following[..., 0].numel()
+        return Gaussian(following, torch.zeros_like(following))
+
+
+@pytest.mark.parametrize("rows_per_latency", [20000.0, 2000.0, 500.0])
+def test_plans_are_in_time_whatever_the_speed(monkeypatch: pytest.MonkeyPatch, rows_per_latency: float) -> None:
+    """The whole plan is 40 + 32 + 25 candidates and 2 kept from the last one, x 4 draws x 8 steps = 3,168 rows, and 32 imagined."""
+    step = Slow(monkeypatch, 0.1 / rows_per_latency)
+    controller = agent(step, draws=4, latency=100.0)
+    state = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX, generator=seeded())
+    controller.warm_up(state)
+    decisions = []
+    for _ in range(10):
+        state = linear(state, controller.act(state)).mean
+        decisions.append(controller.decision)
+    assert not any(decision.late for decision in decisions)
+    assert max(decision.seconds for decision in decisions) <= 0.1
+    assert float(state.norm()) < 1.0
+    whole = all(decision.plan.candidates == 99 for decision in decisions[1:])
+    assert whole == (rows_per_latency > 4000)
+
+
+def test_draws_are_saved_where_candidates_no_longer_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Slow(monkeypatch, 0.1 / 400)
+    controller = agent(step, draws=16, latency=100.0)
+    state = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX, generator=seeded())
+    for _ in range(12):
+        controller.act(state)
+    assert 1 <= controller.decision.draws < 16
+    assert not controller.decision.late
+    step.seconds /= 100
+    for _ in range(12):
+        controller.act(state)
+    assert controller.decision.draws == 16
+
+
+def test_precision_reaches_the_model() -> None:
+    asked = []
+
+    class Model(Known):
+        def sample(self, n, generator=None, *, dtype=None, precision=None):
+            asked.append((dtype, precision))
+            return super().sample(n, generator, dtype=dtype)
+
+    for precision in (None, torch.bfloat16):
+        controller = MPC(Model(linear), ICEM(horizon=3), cost, draws=1, precision=precision)
+        controller.reset(BOX)
+        controller.act(torch.zeros(2))
+    assert asked == [(torch.float32, None), (torch.float32, torch.bfloat16)]

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bayesdyn.data import Episode, Transitions, random_policy
+from bayesdyn.loop.actions import Actions
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.mpc import Decision
-from bayesdyn.planners import Box
+from bayesdyn.planners import ActionSpace
 
 
 @runtime_checkable
@@ -25,7 +27,7 @@ class Agent(Protocol):
 
     decision: Decision | None
 
-    def reset(self, box: Box, batch: int = 1, generator: torch.Generator | None = None) -> None:
+    def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
         """Start an episode."""
 
     def act(self, observation: Tensor, *, replan: bool = True) -> Tensor:
@@ -50,28 +52,36 @@ class Actor(ABC):
 class RandomActor(Actor):
     """Draws actions from the action space."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], generator: torch.Generator) -> None:
-        self.policy = random_policy(env, generator)
+    def __init__(self, env: gymnasium.Env[Any, Any], actions: Actions, generator: torch.Generator) -> None:
+        self.policy, self.actions = random_policy(env, generator), actions
 
     def act(self, observation: np.ndarray, t: int) -> np.ndarray:
         """Draw an action."""
-        return np.asarray(self.policy(observation))
+        return self.actions.record(self.policy(observation))
 
 
 class Pilot(Actor):
     """Lets an agent act, with a new plan every `replan_every` steps (None: one plan), and keeps what it thought at each step.
 
-    Only steps at which the agent has a decision count; `failed` counts the new decisions in which every candidate was dropped.
-    `learn_from` is told each transition as soon as it is known.
+    Only steps at which the agent has a decision count. `learn_from` is told each transition as soon as it is known; without
+    `keep_fans` what the plans imagined is dropped, which long trials of large states want.
     """
 
-    def __init__(self, agent: Agent, replan_every: int | None, learn_from: Callable[[Transitions], None] | None = None) -> None:
-        self.agent, self.replan_every, self.learn_from = agent, replan_every, learn_from
+    def __init__(
+        self,
+        agent: Agent,
+        replan_every: int | None,
+        learn_from: Callable[[Transitions], None] | None = None,
+        keep_fans: bool = True,
+    ) -> None:
+        self.agent, self.replan_every, self.learn_from, self.keep_fans = agent, replan_every, learn_from, keep_fans
         self.fans: list[Tensor] = []
         self.ages: list[int] = []
         self.expected = 0.0
         self.seconds: list[float] = []
-        self.failed = 0
+        self.late = self.dropped = self.candidates = 0
+        self.shares: list[float] = []
+        self.said: Counter[str] = Counter()
         self._decision: Decision | None = None
 
     def act(self, observation: np.ndarray, t: int) -> np.ndarray:
@@ -92,11 +102,16 @@ class Pilot(Actor):
         fresh = decision is not self._decision
         self._decision = decision
         self.ages.append(0 if fresh else self.ages[-1] + 1)
-        self.fans.append(decision.imagined.states.flatten(1, 2).squeeze(2).float().cpu())
+        if self.keep_fans:
+            self.fans.append(decision.imagined.states.flatten(1, 2).squeeze(2).float().cpu())
         self.expected += float(decision.imagined.rewards[self.ages[-1]].mean())
         if fresh:
             self.seconds.append(seconds)
-            self.failed += int(decision.plan.failed.any())
+            self.late += decision.late
+            self.dropped += decision.plan.dropped
+            self.candidates += decision.plan.candidates
+            self.shares.append(float(decision.variance.epistemic_share.mean()))
+            self.said.update(decision.warnings)
 
     @property
     def imagined(self) -> Float[Tensor, "T H n S"]:
@@ -111,19 +126,27 @@ class Pilot(Actor):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know about the plans."""
-        if not self.failed:
-            return ()
-        cause = "the model or the reward answered every candidate with NaN or infinity"
-        return (f"{self.failed} of {len(self.seconds)} plans failed: {cause}",)
+        return tuple(f"{count} of {len(self.seconds)} plans {said}" for said, count in self.said.items())
 
     def metrics(self) -> dict[str, float]:
-        """Return how fast the plans came, and the sum of the rewards that the plan in force expected at each step."""
+        """Return how fast the plans came, what was expected of them, and how sure the model was.
+
+        predicted_return   the sum of the rewards that the plan in force expected at each step
+        plan_seconds_p50   median, p99 and largest wall clock of a plan; `late_plans` exceeded the agent's latency
+        epistemic_share    mean share of the imagined return's variance that is the model's ignorance
+        dropped_share      share of candidates whose return was not finite
+        """
         if not self.seconds:
             return {}
         return {
             "predicted_return": self.expected,
             "plans_per_second": len(self.seconds) / sum(self.seconds),
+            "plan_seconds_p50": float(np.quantile(self.seconds, 0.5)),
+            "plan_seconds_p99": float(np.quantile(self.seconds, 0.99)),
             "slowest_plan_seconds": max(self.seconds),
+            "late_plans": float(self.late),
+            "epistemic_share": float(np.mean(self.shares)),
+            "dropped_share": self.dropped / max(self.candidates, 1),
         }
 
 
@@ -152,20 +175,17 @@ class Log:
         return {"return": sum(self.rewards), **scalars}
 
 
-def run_trial(env: gymnasium.Env[Any, Any], actor: Actor, seed: int, monitor: Monitor) -> Log:
-    """Reset the environment with `seed` and act until the episode ends; actions are clipped to the action space."""
-    space = env.action_space
-    assert isinstance(space, gymnasium.spaces.Box)
+def run_trial(env: gymnasium.Env[Any, Any], actions: Actions, actor: Actor, seed: int, monitor: Monitor) -> Log:
+    """Reset the environment with `seed` and act until the episode ends."""
     observation, _ = env.reset(seed=seed)
     log = Log([_copy(observation)])
     over = False
     while not over:
-        # Planners work in their own dtype, where a bound may round to just outside the space.
-        action = np.clip(actor.act(_copy(observation), len(log.actions)).astype(space.dtype), space.low, space.high)
+        action = actions.translate(actor.act(_copy(observation), len(log.actions)))
         observation, reward, log.terminated, truncated, info = env.step(action)
         over = bool(log.terminated or truncated)
         log.states.append(_copy(observation))
-        log.actions.append(_copy(action))
+        log.actions.append(actions.record(action))
         log.rewards.append(float(reward))
         actor.observe(Transitions.from_arrays(log.states[-2][None], log.actions[-1][None], log.states[-1][None]))
         for name, value in _numeric(info).items():

@@ -14,11 +14,11 @@ from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.loop.acting import Agent, Pilot, RandomActor, run_trial
+from bayesdyn.loop.actions import Actions, actions_of, check_observations
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.loop.run import Fit, Run
 from bayesdyn.loop.trial import Trial
 from bayesdyn.model import DynamicsModel
-from bayesdyn.planners import Box
 
 
 def learn(
@@ -31,6 +31,7 @@ def learn(
     replan_every: int | None = 1,
     warm_start: bool = False,
     online: bool = True,
+    keep_fans: bool = True,
     run: str | Path | None = None,
     seed: int = 0,
     stop: Callable[[Trial], bool] | None = None,
@@ -46,8 +47,11 @@ def learn(
     goes on where it stopped, with the same result as an undisturbed run. `stop(trial)` ends the run after a controlled trial. Each
     trial has its own random numbers, drawn from `seed`. The environment has to end its episodes (`gymnasium.wrappers.TimeLimit`).
 
-    Raises `ConfigurationError` for environments without bounded Box actions or vector observations and for a folder that holds
-    another run, `FileError` for a damaged one.
+    Discrete actions are category numbers in the data (`Codec(choices=...)` makes features of them) and want a discrete planner.
+    `keep_fans=False` keeps no imagined trajectories, which long trials of large states want.
+
+    Raises `ConfigurationError` for environments without bounded actions (a vector Box, Discrete or MultiDiscrete) or vector
+    observations and for a folder that holds another run, `FileError` for a damaged one.
 
     >>> import bayesdyn as bd
     >>> from bayesdyn.networks.training import Training
@@ -63,7 +67,9 @@ def learn(
             "learn wants trials >= 0, initial >= 1, seed >= 0 and replan_every >= 1 or None; "
             f"got {trials}, {initial}, {seed} and {replan_every}"
         )
-    box, monitor = action_box(env), monitor or Monitor()
+    check_observations(env)
+    actions, monitor = actions_of(env.action_space), monitor or Monitor()
+    agent.reset(actions.space)  # refuses a space that its planner cannot search before anything is written
     settings = {"initial": initial, "replan_every": replan_every, "warm_start": warm_start, "online": online, "seed": seed}
     record = Run.start(run, {**_describe(env, model, agent), **settings})
     last = initial + trials
@@ -73,27 +79,15 @@ def learn(
         monitor.trial_started(index, last, env.spec.max_episode_steps if env.spec else None)
         streams = _Streams(seed, index)
         if index < initial:
-            trial = _random_trial(env, index, streams, monitor)
+            trial = _random_trial(env, actions, index, streams, monitor)
         else:
             fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
-            agent.reset(box, generator=streams.generator("act"))
-            pilot = Pilot(agent, replan_every, model.append if online else None)
-            trial = _controlled_trial(env, model, pilot, fit, index, streams, monitor)
+            agent.reset(actions.space, generator=streams.generator("act"))
+            pilot = Pilot(agent, replan_every, model.append if online else None, keep_fans)
+            trial = _controlled_trial(env, actions, model, pilot, fit, index, streams, monitor)
         record.add(trial)
         monitor.trial_finished(trial)
     return record
-
-
-def action_box(env: gymnasium.Env[Any, Any]) -> Box:
-    """Return the action bounds; raises `ConfigurationError` unless actions and observations are vectors and actions bounded."""
-    space, observed = env.action_space, env.observation_space
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise ConfigurationError(f"learn wants an environment with vector Box actions; got {space}")
-    if not isinstance(observed, gymnasium.spaces.Box) or len(observed.shape) != 1:
-        raise ConfigurationError(
-            f"learn wants vector observations; got {observed}; wrap it in gymnasium.wrappers.FlattenObservation"
-        )
-    return Box.of(space.low.tolist(), space.high.tolist(), torch.float64)
 
 
 def one_step_scores(model: DynamicsModel, data: Transitions) -> dict[str, float]:
@@ -144,18 +138,25 @@ def _fit(model: DynamicsModel, record: Run, index: int, *, warm: bool, streams: 
     return fit
 
 
-def _random_trial(env: gymnasium.Env[Any, Any], index: int, streams: _Streams, monitor: Monitor) -> Trial:
-    log = run_trial(env, RandomActor(env, streams.generator("random")), streams.number("reset"), monitor)
+def _random_trial(env: gymnasium.Env[Any, Any], actions: Actions, index: int, streams: _Streams, monitor: Monitor) -> Trial:
+    log = run_trial(env, actions, RandomActor(env, actions, streams.generator("random")), streams.number("reset"), monitor)
     metrics = {"return": sum(log.rewards), "steps": float(len(log.rewards))}
     return Trial(index, False, log.episode(), log.complete_infos(), metrics=metrics)
 
 
 def _controlled_trial(
-    env: gymnasium.Env[Any, Any], model: DynamicsModel, pilot: Pilot, fit: Fit, index: int, streams: _Streams, monitor: Monitor
+    env: gymnasium.Env[Any, Any],
+    actions: Actions,
+    model: DynamicsModel,
+    pilot: Pilot,
+    fit: Fit,
+    index: int,
+    streams: _Streams,
+    monitor: Monitor,
 ) -> Trial:
     fitted = copy.deepcopy(model.state_dict())
     try:
-        log = run_trial(env, pilot, streams.number("reset"), monitor)
+        log = run_trial(env, actions, pilot, streams.number("reset"), monitor)
     finally:
         # What was learned online is forgotten: scores are of a model that has not seen the trial, and the next fit sees all of it.
         model.load_state_dict(fitted)

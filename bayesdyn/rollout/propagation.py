@@ -88,6 +88,10 @@ class Propagation(ABC):
         generator = generator or fresh_generator()
         return Noise(torch.randn(horizon, n, p, size, generator=generator, dtype=dtype, device=generator.device))
 
+    def fewest(self, size: int) -> int:
+        """Return how many trajectories n·p states of `size` coordinates need at least."""
+        return 1
+
     @abstractmethod
     def step(
         self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
@@ -175,9 +179,13 @@ class MomentMatching(Propagation):
 
     full_covariance: bool = True
 
+    def fewest(self, size: int) -> int:
+        """Return size + 1, so that the particles span all directions."""
+        return size + 1
+
     def draw_noise(self, horizon: int, n: int, p: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> Noise:
         """Add the whitened normals of the refits."""
-        if n * p <= size:
+        if n * p < self.fewest(size):
             raise ConfigurationError(
                 f"moment matching by sampling wants more particles than state coordinates; got {n} draws x {p} particles "
                 f"for {size} coordinates; raise draws or particles"

@@ -79,7 +79,7 @@ def run_loop(
 
 def assert_same_trials(one: Run, other: Run) -> None:
     """Require two runs to be the same to the last bit, but for what a clock measured."""
-    timed = {"fit_seconds", "plans_per_second", "slowest_plan_seconds"}
+    timed = {"fit_seconds", "plans_per_second", "plan_seconds_p50", "plan_seconds_p99", "slowest_plan_seconds"}
     assert len(one.trials) == len(other.trials)
     for a, b in zip(one.trials, other.trials, strict=True):
         assert (a.index, a.controlled, a.warnings) == (b.index, b.controlled, b.warnings)

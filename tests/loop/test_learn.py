@@ -78,7 +78,15 @@ def test_a_run_is_random_trials_and_then_controlled_ones() -> None:
         assert trial.metrics["steps"] == 8
         assert trial.metrics["return"] == pytest.approx(float(trial.episode.rewards.sum()))
         torch.testing.assert_close(trial.episode.rewards, -trial.episode.states[1:, 0].square())
-    scores = {"fit_seconds", "fit_nll", "predicted_return", "plans_per_second", "slowest_plan_seconds", "nll", "coverage90", "rmse"}
+    planning = {
+        "predicted_return",
+        "plans_per_second",
+        "slowest_plan_seconds",
+        "plan_seconds_p50",
+        "plan_seconds_p99",
+        "late_plans",
+    }
+    scores = {"fit_seconds", "fit_nll", "nll", "coverage90", "rmse", "epistemic_share", "dropped_share", *planning}
     assert run.trials[1].metrics.keys() == {"return", "steps"}
     assert run.trials[2].metrics.keys() == {"return", "steps"} | scores
     assert len(run.transitions()) == 32
@@ -299,7 +307,9 @@ class Pixels(PointMass):
         self.observation_space = gymnasium.spaces.Box(0, 255, (4, 4), np.uint8)
 
 
-@pytest.mark.parametrize(("env", "message"), [(Discrete, "Box actions; got Discrete"), (Unbounded, "bounded"), (Pixels, "Flatten")])
+@pytest.mark.parametrize(
+    ("env", "message"), [(Discrete, "plans continuous actions in a Box; got choices"), (Unbounded, "bounded"), (Pixels, "Flatten")]
+)
 def test_environments_that_cannot_be_planned_in_are_refused(env: type[PointMass], message: str, tmp_path: Path) -> None:
     model = make_model()
     with pytest.raises(ConfigurationError, match=message):
