@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
 ASSETS = Path(__file__).parent / "assets"
+PIXELS = 480
 
 
 class MujocoTask(gymnasium.Env[np.ndarray, np.ndarray], ABC):
@@ -125,14 +126,24 @@ class MujocoTask(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         return KnownPlant(self, reward or self.reward, observer=self, threads=threads)
 
     def render(self) -> Any:
-        """Return the picture that `render_mode` asks for, or None without one."""
+        """Return the picture that `render_mode` asks for, or None without one.
+
+        Raises `ConfigurationError` where no OpenGL can be had.
+        """
         if self.render_mode is None:
             return None
         if self._renderer is None:
             from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 
-            self._renderer = MujocoRenderer(self.model, self.data, dict(self.camera))
-        return self._renderer.render(self.render_mode)
+            self._renderer = MujocoRenderer(self.model, self.data, dict(self.camera), width=PIXELS, height=PIXELS)
+        try:
+            return self._renderer.render(self.render_mode)
+        except (load_mujoco().FatalError, AttributeError, RuntimeError) as error:
+            # What a missing OpenGL library raises depends on which one is missing.
+            raise ConfigurationError(
+                f"no OpenGL to draw with ({error}); on a machine without a screen set MUJOCO_GL=egl (needs libegl1) or "
+                "MUJOCO_GL=osmesa (needs libosmesa6) before Python starts"
+            ) from error
 
     def close(self) -> None:
         """Close the window and free the graphics context."""

@@ -1,5 +1,10 @@
 """Reacher3D: the published sizes and masses, the hand where the simulator has it, the reward, and the environment around them."""
 
+import os
+import subprocess
+import sys
+from ctypes.util import find_library
+
 import gymnasium
 import numpy as np
 import pytest
@@ -122,6 +127,33 @@ def test_torques_beyond_the_bounds_saturate(env):
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
 def test_is_a_gymnasium_environment():
     check_env(gymnasium.make("bayesdyn/Reacher3D-v0").unwrapped, skip_render_check=True)
+
+
+PICTURE = """
+import gymnasium, bayesdyn.envs
+env = gymnasium.make("bayesdyn/Reacher3D-v0", render_mode="rgb_array")
+env.reset(seed=0)
+picture = env.render()
+env.close()
+print(picture.shape, picture.dtype, picture.std() > 1)
+"""
+
+
+def draw(backend):
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    return subprocess.run([sys.executable, "-c", PICTURE], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(find_library("EGL") is None, reason="no EGL on this machine")
+def test_draws_without_a_screen():
+    done = draw("egl")
+    assert done.stdout.strip() == "(480, 480, 3) uint8 True", done.stderr
+
+
+def test_without_opengl_it_says_what_to_set():
+    done = draw("disabled")
+    assert done.returncode == 1
+    assert "ConfigurationError: no OpenGL" in done.stderr, done.stderr
 
 
 def test_says_what_is_wrong(env):
