@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import DataError, ShapeError
+from bayesdyn.errors import ConfigurationError, DataError, ShapeError
 
 
 class Function(ABC):
@@ -30,6 +30,15 @@ class Function(ABC):
     @abstractmethod
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Function":
         """Return the same draws with their tensors cast or moved; the original is unchanged."""
+
+    def with_precision(self, precision: torch.dtype) -> "Function":
+        """Return the same draws, computed in `precision` where they can take it (the hidden layers of networks).
+
+        Raises `ConfigurationError` where they cannot: most lose their meaning in half precision.
+        """
+        raise ConfigurationError(
+            f"{type(self).__name__} cannot compute in {precision}; only networks can, and with torch.bfloat16; leave precision out"
+        )
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `DataError` or `ShapeError` unless x is a tensor `[n or 1, ..., D]`.

@@ -37,3 +37,7 @@ class Concatenated(Function):
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Concatenated":
         """Return the same draws with their tensors cast or moved."""
         return Concatenated([part.to(dtype=dtype, device=device) for part in self.parts])
+
+    def with_precision(self, precision: torch.dtype) -> "Concatenated":
+        """Return the same draws, those of every part computed in `precision`."""
+        return Concatenated([part.with_precision(precision) for part in self.parts])

@@ -1,7 +1,8 @@
 """`NetworkFunction`: draws of any network posterior, evaluated by one batched matrix product per layer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.functions import Function
+from bayesdyn.networks import fused
 from bayesdyn.networks.activations import Activation, find_activation
 from bayesdyn.networks.noise import Noise
 
@@ -36,14 +38,17 @@ def forward(
     activation: Activation,
     masks: Sequence[Float[Tensor, "_ _ _"] | None] | None = None,
 ) -> Float[Tensor, "b R columns"]:
-    """Return the last layer's columns of L networks; mask l, [L, 1 or R, width], multiplies the output of hidden layer l."""
+    """Return the last layer's columns of L networks; mask l, [L, 1 or R, width], multiplies the output of hidden layer l.
+
+    Layer by layer in the dtype of its weights.
+    """
     last = len(weights) - 1
     for layer in range(last):
-        h = activation(affine(h, weights[layer], biases[layer]))
+        h = activation(affine(h.to(weights[layer].dtype), weights[layer], biases[layer]))
         mask = masks[layer] if masks is not None else None
         if mask is not None:
             h = h * mask
-    return affine(h, weights[last], biases[last])
+    return affine(h.to(weights[last].dtype), weights[last], biases[last])
 
 
 class NetworkFunction(Function):
@@ -51,7 +56,8 @@ class NetworkFunction(Function):
 
     Weights [L, in, out], biases [L, 1, out], masks [L, 1, width] and noise parameters [L, rows, E] lead with L weight sets or with
     1 where all draws share a tensor (the body of a last-layer posterior). L divides n: draw i uses set i // (n/L), and the rows of
-    a set's draws are folded into one product, so nothing is copied. Without a gradient the activations work in place.
+    a set's draws are folded into one product, so nothing is copied. Without a gradient the activations work in place, and under
+    `torch.no_grad()` the compiled kernel takes over where it is installed (`networks.fused`): it differs by rounding.
 
     Raises `ShapeError` when the leading axes do not fit together and `ConfigurationError` when L does not divide n.
 
@@ -96,17 +102,32 @@ class NetworkFunction(Function):
         lead, batch = x.shape[0], x.shape[1:-1]
         blocks = 1 if lead == 1 else self.sets
         h = x.to(self.noise_parameters.dtype).reshape(blocks, lead // blocks * math.prod(batch), self.inputs)
-        parts = [self._evaluate(rows) for rows in h.split(self._chunk(h), 1)]
-        joined = parts[0] if len(parts) == 1 else (torch.cat(values, 1) for values in zip(*parts, strict=True))
-        mean, var = (values.to(x.dtype) for values in joined)
+        mean, log_var = self.noise.split(self._columns(h), self.noise_parameters)
+        mean, var = (values.to(x.dtype) for values in torch.broadcast_tensors(mean, log_var.exp()))
         if lead == self.n:
             return Gaussian(mean.reshape(self.n, *batch, self.outputs), var.reshape(self.n, *batch, self.outputs))
         return Gaussian(self._repeat(mean, batch), self._repeat(var, batch))
 
-    def _evaluate(self, h: Float[Tensor, "a R D"]) -> Gaussian:
-        raw = forward(h, self.weights, self.biases, self.activation, self.masks)
-        mean, log_var = self.noise.split(raw, self.noise_parameters)
-        return Gaussian(*torch.broadcast_tensors(mean, log_var.exp()))
+    def _columns(self, h: Float[Tensor, "a R D"]) -> Float[Tensor, "b R columns"]:
+        """Return the last layer, by the compiled kernel where that can answer, else by torch's products."""
+        kernel = fused.kernel_for(h)
+        if kernel is not None and self._fusible:
+            return kernel(h, self._packed, self.sets, torch.get_num_threads())
+        parts = [
+            forward(rows, self.weights, self.biases, self.activation, self.masks).to(self.noise_parameters.dtype)
+            for rows in h.split(self._chunk(h), 1)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    @cached_property
+    def _fusible(self) -> bool:
+        """Whether the compiled kernel knows such networks: float32 throughout, on the CPU, without masks."""
+        tensors = (*self.weights, *self.biases)
+        return self.masks is None and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
+
+    @cached_property
+    def _packed(self) -> fused.Packed:
+        return fused.pack(self.weights, self.biases, self.activation.name)
 
     def _chunk(self, h: Float[Tensor, "a R D"]) -> int:
         """Rows to evaluate at once: on a CPU, as many as keep a layer's output in the cache; an accelerator takes all."""
@@ -127,12 +148,35 @@ class NetworkFunction(Function):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device=device, dtype=dtype)
 
-        masks = None if self.masks is None else [None if m is None else move(m) for m in self.masks]
+        return self._replace([move] * len(self.weights), move)
+
+    def with_precision(self, precision: torch.dtype) -> "NetworkFunction":
+        """Return the same draws with all layers but the last in `precision`; the last one and the noise stay as they are.
+
+        torch.bfloat16 is fast where the processor or the accelerator has products of it, and right but slow elsewhere. Raises
+        `ConfigurationError` for a dtype that is not of floating point.
+        """
+        if not precision.is_floating_point:
+            raise ConfigurationError(f"precision wants a floating-point dtype, torch.bfloat16; got {precision}")
+
+        def coarsen(tensor: Tensor) -> Tensor:
+            return tensor.to(precision)
+
+        def keep(tensor: Tensor) -> Tensor:
+            return tensor
+
+        return self._replace([*[coarsen] * (len(self.weights) - 1), keep], keep)
+
+    def _replace(self, casts: Sequence[Callable[[Tensor], Tensor]], noise_cast: Callable[[Tensor], Tensor]) -> "NetworkFunction":
+        """Return the same draws with each layer's tensors, and those of the noise, put through a cast of their own."""
+        masks = None
+        if self.masks is not None:
+            masks = [None if mask is None else cast(mask) for cast, mask in zip(casts, self.masks, strict=False)]
         return NetworkFunction(
-            [move(w) for w in self.weights],
-            [move(b) for b in self.biases],
+            [cast(weight) for cast, weight in zip(casts, self.weights, strict=True)],
+            [cast(bias) for cast, bias in zip(casts, self.biases, strict=True)],
             self.noise,
-            move(self.noise_parameters),
+            noise_cast(self.noise_parameters),
             activation=self.activation.name,
             masks=masks,
             n=self.n,
