@@ -48,6 +48,7 @@ class CEM(Planner):
     momentum: float = 0.1
     clip: bool = False
     execute_best: bool = False
+    repeat_last: bool = False
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.candidates, self.elites, self.iterations) < 1 or not 0 <= self.momentum < 1:

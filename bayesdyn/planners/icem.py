@@ -11,7 +11,7 @@ from bayesdyn.errors import ConfigurationError
 from bayesdyn.numerics import private_generator
 from bayesdyn.planners.base import Evaluate, Plan, Planner, WarmStart
 from bayesdyn.planners.budget import Budget
-from bayesdyn.planners.search import Search
+from bayesdyn.planners.search import Search, carry
 from bayesdyn.planners.spaces import Box
 
 
@@ -25,9 +25,10 @@ class ICEM(Planner):
 
         μ <- αμ + (1-α) mean,   std <- α std + (1-α) population std
 
-    μ starts from the warm start's mean and std at `std`·(ub - lb)/2. The last iteration also tries μ itself. The plan executes the
-    mean of the elites, because the best sample over-fits a learned model (`execute_best=True`: the best candidate seen, as in the
-    paper, for a known plant). `shift` fills the open end of the mean with the middle of the box; the paper repeats the last action.
+    μ starts from the warm start's mean, whose end repeats the last action, and std at `std`·(ub - lb)/2. The last iteration also
+    tries μ itself. Coloured noise is periodic, so that the last action goes with the first; `periodic=False` draws it over twice
+    the horizon and keeps the first half. The plan executes the mean of the elites, because the best sample over-fits a learned
+    model (`execute_best=True`: the best candidate seen, as in the paper, for a known plant).
 
     Raises `ConfigurationError` for impossible sizes.
 
@@ -47,7 +48,9 @@ class ICEM(Planner):
     decay: float = 1.25
     keep: float = 0.3
     momentum: float = 0.1
+    periodic: bool = True
     execute_best: bool = False
+    repeat_last: bool = True
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.candidates, self.elites, self.iterations) < 1 or not 0 <= self.momentum < 1:
@@ -75,7 +78,7 @@ class ICEM(Planner):
                 sequences = torch.cat([mean.unsqueeze(2), sequences[:, :, 1:]], 2)
             if i == 0 and warm_start.elites is not None:
                 # First, because what comes last may find no time.
-                sequences = torch.cat([_carry(warm_start.elites[:, :, :reused], warm_start.stale, sequences), sequences], 2)
+                sequences = torch.cat([carry(warm_start.elites[:, :, :reused], warm_start.stale, sequences), sequences], 2)
             scores = search.score(evaluate, sequences)
             elites = search.rank(torch.cat([sequences, kept], 2), torch.cat([scores, kept_scores], 1), self.elites)
             mean = elites.update(mean, elites.mean, self.momentum)
@@ -92,14 +95,9 @@ class ICEM(Planner):
     def _sample(
         self, box: Box, mean: Float[Tensor, "T B A"], std: Float[Tensor, "T B A"], count: int, generator: torch.Generator
     ) -> Float[Tensor, "T B c A"]:
-        noise = coloured_noise(self.horizon, (1, count, mean.shape[-1]), self.beta, generator, mean.dtype)
+        length = self.horizon if self.periodic else 2 * self.horizon
+        noise = coloured_noise(length, (1, count, mean.shape[-1]), self.beta, generator, mean.dtype)[: self.horizon]
         return box.clip(mean.unsqueeze(2) + std.unsqueeze(2) * noise.to(mean.device))
-
-
-def _carry(elites: Float[Tensor, "T B r A"], stale: int, fresh: Float[Tensor, "T B c A"]) -> Float[Tensor, "T B r A"]:
-    """Fill the `stale` last steps of the previous step's elites from fresh sequences."""
-    ready = len(elites) - stale
-    return torch.cat([elites[:ready], fresh[ready:, :, : elites.shape[2]]])
 
 
 def coloured_noise(

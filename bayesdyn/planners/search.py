@@ -14,13 +14,14 @@ from bayesdyn.planners.budget import Budget
 
 
 class Elites(NamedTuple):
-    """The k best candidates, best first; mean and population variance are over those with finite scores.
+    """The k best candidates, best first; weights, mean and population variance are over those with finite scores.
 
     `found` is false where there are none, or where the environment's search is over: nothing is to be learned from these elites.
     """
 
     sequences: Float[Tensor, "T B k A"]
     scores: Float[Tensor, "B k"]
+    weights: Float[Tensor, "B k"]
     mean: Float[Tensor, "T B A"]
     var: Float[Tensor, "T B A"]
     found: Bool[Tensor, "B"]
@@ -67,6 +68,7 @@ class Search:
         scores = evaluate(sequences)
         if scores.shape != sequences.shape[1:3]:
             raise ShapeError(f"evaluate must return scores [B, c] = {list(sequences.shape[1:3])}; got {list(scores.shape)}")
+        scores = scores.to(sequences.dtype)
         finite = scores.isfinite()
         self.candidates += finite.numel()
         self.dropped += int((~finite).sum())
@@ -83,10 +85,11 @@ class Search:
         top, index = scores.topk(k, 1)
         top = torch.where(torch.arange(k, device=top.device) < self.share(k, scores.shape[1]), top, -torch.inf)
         chosen, finite = pick(sequences, index), top.isfinite()
-        weight = finite.to(top.dtype)
-        found = self.record(chosen, top, weight / weight.sum(1, keepdim=True).clamp_min(1), active)
+        weights = finite.to(top.dtype)
+        weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
+        found = self.record(chosen, top, weights, active)
         mean, var = weighted_moments(chosen, finite)
-        return Elites(chosen, top, mean, var, found)
+        return Elites(chosen, top, weights, mean, var, found)
 
     def record(
         self,
@@ -129,6 +132,17 @@ def pick(sequences: Float[Tensor, "T B c A"], index: Int[Tensor, "B k"]) -> Floa
     """Gather candidates by index."""
     T, _, _, A = sequences.shape
     return sequences.gather(2, index[None, :, :, None].expand(T, *index.shape, A))
+
+
+def carry(elites: Float[Tensor, "T B r A"], stale: int, fresh: Float[Tensor, "T B c A"]) -> Float[Tensor, "T B r A"]:
+    """Fill the `stale` last steps of the previous step's elites from fresh sequences."""
+    ready = len(elites) - stale
+    return torch.cat([elites[:ready], fresh[ready:, :, : elites.shape[2]]])
+
+
+def weighted_mean(sequences: Float[Tensor, "T B c A"], weights: Float[Tensor, "B c"]) -> Float[Tensor, "T B A"]:
+    """Return Σ w x over the candidates."""
+    return torch.einsum("bc,tbca->tba", weights, sequences)
 
 
 def weighted_moments(

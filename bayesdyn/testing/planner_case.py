@@ -82,5 +82,9 @@ class Spy:
 
 def same_start(a: WarmStart, b: WarmStart) -> bool:
     """Whether two warm starts hold the same numbers."""
-    elites = [state.elites if state.elites is not None else state.mean.unsqueeze(2)[:, :, :0] for state in (a, b)]
-    return torch.equal(a.mean, b.mean) and torch.equal(*elites) and a.stale == b.stale
+    parts = ((a.mean, b.mean), (a.elites, b.elites), (a.past, b.past), (a.probabilities, b.probabilities))
+    return a.stale == b.stale and all(_same(one, other) for one, other in parts)
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
