@@ -58,7 +58,7 @@ def test_the_hand_is_midway_between_the_simulators_finger_tips(env):
     for row, hand in zip(joints.numpy(), ours.numpy(), strict=True):
         env.data.qpos[:7] = row
         mujoco.mj_kinematics(env.model, env.data)
-        midway = (env.data.body("left_tip").xpos + env.data.body("right_tip").xpos) / 2
+        midway = (env.data.site("left_tip").xpos + env.data.site("right_tip").xpos) / 2
         np.testing.assert_allclose(hand, midway, rtol=0, atol=1e-12)
 
 
