@@ -12,14 +12,25 @@ from bayesdyn.envs.dmc_rewards import (
     DMCReacherShapedReward,
 )
 from bayesdyn.envs.drawing import draw_cartpole, save_animation
+from bayesdyn.envs.gymnasium_rewards import (
+    HalfCheetahV5Reward,
+    InvertedDoublePendulumV5Reward,
+    InvertedDoublePendulumV5Termination,
+    PendulumV1Reward,
+    PusherV5Reward,
+    ReacherV5Reward,
+    pendulum_v1_step,
+)
 from bayesdyn.envs.half_cheetah import HALF_CHEETAH_STEPS, HalfCheetahReward, PETSHalfCheetah
 from bayesdyn.envs.integration import integrate
 from bayesdyn.envs.making import make
 from bayesdyn.envs.mujoco_env import MujocoTask
 from bayesdyn.envs.mujoco_plant import EachObservation, KnownPlant
+from bayesdyn.envs.observations import ExtendedObservation, ObservedReward, ObservedTermination
 from bayesdyn.envs.pets_cartpole import PETS_STEPS, PETSCartPole, PETSCartPolePlant, PETSCartPoleReward
 from bayesdyn.envs.plant import Plant, PlantEnv
 from bayesdyn.envs.pusher import PUSHER_STEPS, PETSPusher, PusherPaid, PusherReward
+from bayesdyn.envs.pusher_model import fixed_pusher_model
 from bayesdyn.envs.reacher3d import REACHER3D_STEPS, Reacher3D, Reacher3DReward
 
 CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
@@ -55,24 +66,35 @@ __all__ = [
     "DMCReacherShapedReward",
     "DMCTask",
     "EachObservation",
+    "ExtendedObservation",
     "HalfCheetahReward",
+    "HalfCheetahV5Reward",
+    "InvertedDoublePendulumV5Reward",
+    "InvertedDoublePendulumV5Termination",
     "KnownPlant",
     "MujocoTask",
+    "ObservedReward",
+    "ObservedTermination",
     "PETSCartPole",
     "PETSCartPolePlant",
     "PETSCartPoleReward",
     "PETSHalfCheetah",
     "PETSPusher",
+    "PendulumV1Reward",
     "Plant",
     "PlantEnv",
     "PusherPaid",
     "PusherReward",
+    "PusherV5Reward",
     "Reacher3D",
     "Reacher3DReward",
+    "ReacherV5Reward",
     "TipReward",
     "draw_cartpole",
+    "fixed_pusher_model",
     "integrate",
     "make",
+    "pendulum_v1_step",
     "save_animation",
     "swing_up_reward",
     "tip_distance",
