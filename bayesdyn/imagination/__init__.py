@@ -1,0 +1,6 @@
+"""Learned models as environments: imagined episodes for the model-free methods of other libraries."""
+
+from bayesdyn.imagination.single import ImaginedEnv
+from bayesdyn.imagination.vector import ImaginedVectorEnv
+
+__all__ = ["ImaginedEnv", "ImaginedVectorEnv"]

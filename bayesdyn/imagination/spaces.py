@@ -1,0 +1,52 @@
+"""Gymnasium's actions as the model's: vectors of numbers, categories counted from 0."""
+
+from functools import singledispatch
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.errors import ConfigurationError, ShapeError
+
+
+@singledispatch
+def model_actions(space: gymnasium.Space[Any], actions: np.ndarray, count: int) -> Float[Tensor, "count A"]:
+    """Return `count` actions of a space as the rows that a model takes: clipped to a box, categories counted from 0.
+
+    Raises `ConfigurationError` for a space without vectors of numbers and `ShapeError` for another number of actions.
+
+    >>> model_actions(spaces.Discrete(3, start=5), np.array([5, 7]), 2).tolist()
+    [[0.0], [2.0]]
+    """
+    raise ConfigurationError(f"imagined environments act in Box, Discrete and MultiDiscrete spaces; got {space}")
+
+
+@model_actions.register
+def _(space: spaces.Box, actions: np.ndarray, count: int) -> Float[Tensor, "count A"]:
+    return _rows(space, np.clip(_shaped(space, actions, count), space.low, space.high))
+
+
+@model_actions.register
+def _(space: spaces.Discrete, actions: np.ndarray, count: int) -> Float[Tensor, "count A"]:
+    return _rows(space, _shaped(space, actions, count) - space.start)
+
+
+@model_actions.register
+def _(space: spaces.MultiDiscrete, actions: np.ndarray, count: int) -> Float[Tensor, "count A"]:
+    return _rows(space, _shaped(space, actions, count) - space.start)
+
+
+def _shaped(space: gymnasium.Space[Any], actions: np.ndarray, count: int) -> np.ndarray:
+    wanted = (count, *(space.shape or ()))
+    actions = np.asarray(actions)
+    if actions.size != np.prod(wanted):
+        raise ShapeError(f"{count} actions of {space} want the shape {list(wanted)}; got {list(actions.shape)}")
+    return actions.reshape(wanted)
+
+
+def _rows(space: gymnasium.Space[Any], actions: np.ndarray) -> Tensor:
+    return torch.as_tensor(actions.reshape(len(actions), -1).astype(np.float64))
