@@ -85,7 +85,7 @@ class MPC:
     dtype: torch.dtype = torch.float32
     precision: torch.dtype | None = None
     device: torch.device | str = "cpu"
-    chunk_rows: int = 2000
+    chunk_rows: int = 8000
     decision: Decision | None = field(default=None, init=False, repr=False)
     _warm_start: WarmStart | None = field(default=None, init=False, repr=False)
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)
