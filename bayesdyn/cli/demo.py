@@ -119,7 +119,7 @@ def _finish(out: Path, runs: Mapping[str, Run], compared: Comparison) -> None:
 
 def _full() -> Size:
     task = presets.task(CARTPOLE_ID)
-    trials = dict(task.trials)
+    trials = dict(task.solves)
     return Size(task, {name: partial(task.posterior, name) for name in trials}, trials, _compare)
 
 

@@ -1,12 +1,13 @@
 """`bayesdyn learn`: learn a task from scratch, with one posterior."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from bayesdyn import loop, presets
+from bayesdyn import presets
 from bayesdyn.cli.options import Debug, Seed, Threads, console, job, where_to_look
 from bayesdyn.loop import RichMonitor, Run
 from bayesdyn.report import write_report
@@ -16,10 +17,17 @@ from bayesdyn.report.scenarios import scenario
 @job
 def learn(
     environment: Annotated[str, typer.Argument(metavar="ENV_ID", help="The Gymnasium environment.")],
-    posterior: Annotated[str, typer.Option(help=f"What learns the dynamics: {', '.join(presets.posteriors)}.")] = "gp",
-    trials: Annotated[int, typer.Option(min=1, help="Trials in which the model plans; one of random actions comes before.")] = 6,
+    preset: Annotated[str, typer.Option(help=f"How to plan and train: {', '.join(presets.methods)}.")] = "icem",
+    posterior: Annotated[
+        str | None, typer.Option(help=f"What learns the dynamics: {', '.join(presets.posteriors)} (default: the preset's).")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in which the model plans; random ones come before (default: the preset's).")
+    ] = None,
     replan_every: Annotated[int, typer.Option(min=0, help="Steps between plans; 0 plans once per trial (open loop).")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/ENV-POSTERIOR).", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run (default: runs/ENV-PRESET-POSTERIOR).", show_default=False)
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 1,
     debug: Debug = False,
@@ -33,25 +41,18 @@ def learn(
       bayesdyn learn bayesdyn/CartPoleSwingUp-v0
 
       bayesdyn learn bayesdyn/CartPoleSwingUp-v0 --posterior ensemble --trials 8 --out runs/swing-up
+
+      bayesdyn learn bayesdyn/PETSCartPole-v0 --preset pets --trials 10
     """
-    task = presets.task(environment)
-    model = task.model(posterior)
-    folder = out or Path("runs") / f"{environment.rpartition('/')[2]}-{posterior}"
+    task = replace(presets.task(environment, preset), replan_every=replan_every or None)
+    name = posterior or task.default
+    folder = out or Path("runs") / f"{environment.rpartition('/')[2]}-{preset}-{name}"
     place = scenario(environment)
-    console.print(f"[bold]{posterior}[/] learns [bold]{place.name}[/]: {place.task}", highlight=False)
-    with RichMonitor(posterior, place.info, console) as monitor:
-        run = loop.learn(
-            task.make_env(),
-            model,
-            task.agent(model),
-            trials=trials,
-            replan_every=replan_every or None,
-            run=folder,
-            seed=seed,
-            monitor=monitor,
-        )
+    console.print(f"[bold]{name}[/] learns [bold]{place.name}[/]: {place.task}", highlight=False)
+    with RichMonitor(name, place.info, console) as monitor:
+        run = task.learn(name, trials=trials, run=folder, seed=seed, monitor=monitor)
     console.print(trial_table(run))
-    where_to_look(write_report(folder / "report.html", {posterior: run}))
+    where_to_look(write_report(folder / "report.html", {name: run}))
 
 
 def trial_table(run: Run) -> Table:

@@ -11,7 +11,7 @@ from bayesdyn import presets
 from bayesdyn.data import Episode, Transitions, collect, random_policy
 from bayesdyn.errors import UnknownNameError
 from bayesdyn.loop import Trial
-from bayesdyn.loop.learn import action_box
+from bayesdyn.loop.actions import actions_of
 from bayesdyn.planners import RandomShooting
 from bayesdyn.posteriors import Posterior
 from bayesdyn.testing import check_planner
@@ -31,13 +31,14 @@ def test_tasks_know_their_environment(env_id: str) -> None:
     env = task.make_env()
     assert env.spec is not None
     assert env.spec.id == task.env_id == env_id
-    action_box(env)
+    assert env.spec.max_episode_steps == task.environment.steps
+    actions_of(env.action_space)
     observation, _ = env.reset(seed=0)
-    assert all(0 <= angle < len(observation) for angle in task.angles)
+    assert all(0 <= angle < len(observation) for angle in task.environment.angles)
     _, _, _, _, info = env.step(env.action_space.sample())
     if task.distance is not None:
         assert float(info[task.distance]) > task.solved_below > 0  # a fresh episode is not solved
-    assert {name for name, _ in task.trials} <= set(presets.posteriors)
+    assert {name for name, _ in task.solves} <= set(presets.posteriors)
     env.close()
 
 
@@ -50,7 +51,9 @@ def test_the_planners_reward_falls_with_the_distance_from_solved(env_id: str) ->
     for _ in range(40):
         action = policy(state)
         following, _, _, _, info = env.step(action)
-        rewards.append(float(task.reward(*(torch.as_tensor(np.asarray(v, dtype=np.float64)) for v in (state, action, following)))))
+        rewards.append(
+            float(task.reward(*(torch.as_tensor(np.asarray(v, dtype=np.float64)) for v in (state, 0 * action, following))))
+        )
         distances.append(float(info[task.distance]))
         state = following
     # Not exactly: the reward sees what was observed, with noise.
@@ -58,7 +61,8 @@ def test_the_planners_reward_falls_with_the_distance_from_solved(env_id: str) ->
 
 
 def test_solved_means_near_over_the_last_ten_steps() -> None:
-    task = replace(next(iter(presets.tasks.values())), distance="gap", solved_below=0.5)
+    task = next(iter(presets.tasks.values()))
+    task = replace(task, environment=replace(task.environment, distance="gap", solved_below=0.5))
     episode = Episode.from_arrays(np.zeros((21, 1)), np.zeros((20, 1)))
     for last, solved in ((0.4, True), (0.6, False)):
         gap = torch.cat([torch.ones(10), torch.zeros(9), torch.tensor([last])])
@@ -72,7 +76,7 @@ def test_an_agent_acts_with_the_tasks_model(env_id: str) -> None:
     model = task.model("gp")
     model.fit(Transitions.from_episodes(collect(env, random_policy(env), steps=15)))
     agent = replace(task, planner=RandomShooting(horizon=2, candidates=5), draws=2).agent(model)
-    agent.reset(action_box(env))
+    agent.reset(actions_of(env.action_space).space)
     action = agent.act(torch.as_tensor(np.asarray(env.reset(seed=0)[0], dtype=np.float64))).numpy()
     assert env.action_space.contains(action)
 
@@ -86,6 +90,8 @@ def test_unknown_names_are_met_with_the_known_ones() -> None:
     env_id = next(iter(presets.tasks))
     with pytest.raises(UnknownNameError, match=f"did you mean '{env_id}'"):
         presets.task(env_id + "x")
+    with pytest.raises(UnknownNameError, match="did you mean 'pets'"):
+        presets.task(env_id, "petss")
     with pytest.raises(UnknownNameError, match="Known: gp"):
         presets.task(env_id).model("zzz")
 
