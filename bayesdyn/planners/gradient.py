@@ -66,13 +66,15 @@ class GradientPlanner(Planner):
         box = warm_start.space.box("GradientPlanner")
         climb = Climb(unsquash(self._starts(evaluate, search, box, stream), box))
         for i, _ in search.rounds([self.starts] * (self.iterations + 1), self.starts):
-            with torch.set_grad_enabled(i < self.iterations):
+            climbing = i < self.iterations
+            with torch.set_grad_enabled(climbing):
                 at = climb.at.detach().requires_grad_()
                 sequences = squash(at, box)
                 scores = search.score(evaluate, sequences)
+                slope = gradient(scores, at) if climbing else at
             search.rank(sequences.detach(), scores.detach(), 1)
-            if i < self.iterations:
-                climb.step(scores.detach(), gradient(scores, at), self.rate, self.clip_norm)
+            if climbing:
+                climb.step(scores.detach(), slope, self.rate, self.clip_norm)
         return search.plan(search.best, execute_best=True)
 
     def _starts(self, evaluate: Evaluate, search: Search, box: Box, generator: torch.Generator) -> Float[Tensor, "T B s A"]:

@@ -8,7 +8,20 @@ import torch
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.planners import CEM, ICEM, Budget, Evaluate, Plan, RandomShooting, WarmStart
+from bayesdyn.planners import (
+    CEM,
+    ICEM,
+    ActionSpace,
+    Box,
+    Budget,
+    Choices,
+    DiscreteCEM,
+    Evaluate,
+    Plan,
+    Planner,
+    RandomShooting,
+    WarmStart,
+)
 from bayesdyn.testing import check_planner
 from bayesdyn.testing.conformance import ConformanceError
 from bayesdyn.testing.planner import PLANNER_CONTRACT
@@ -233,10 +246,36 @@ class FixedTemperature(Wrapped):
         return replace(plan, actions=(1 - weight) * plan.actions + weight * warm_start.mean)
 
 
+class IgnoresTheBudget(Wrapped):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        return super().plan(evaluate, warm_start, generator)
+
+
+class LooksAtTheClockTooLate(Wrapped):
+    """Scores a whole iteration before it looks."""
+
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        single = self if budget is None else replace(self, iterations=1)
+        plan = super(LooksAtTheClockTooLate, single).plan(evaluate, warm_start, generator)
+        return replace(plan, iterations=plan.iterations)
+
+
+class CallsTheUnscoredDropped(Wrapped):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        plan = super().plan(evaluate, warm_start, generator, budget)
+        return replace(plan, dropped=plan.dropped + max(0, 60 - plan.candidates))
+
+
+class HurriesWithoutNeed(Wrapped):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        hasty = self if budget is None else replace(self, candidates=30)
+        return super(HurriesWithoutNeed, hasty).plan(evaluate, warm_start, generator, budget)
+
+
 BROKEN = {
     LosesDtype: "plans_keep_shapes_and_dtype",
-    LeavesTheBox: "actions_stay_in_the_box",
-    LeavesTheBoxByARounding: "actions_stay_in_the_box",
+    LeavesTheBox: "actions_stay_in_the_space",
+    LeavesTheBoxByARounding: "actions_stay_in_the_space",
     Idle: "plans_approach_the_best",
     Minimises: "plans_approach_the_best",
     BroadcastsScores: "plans_approach_the_best",
@@ -257,6 +296,10 @@ BROKEN = {
     ShiftsTooFar: "shifting_keeps_the_rest_of_the_plan",
     RepeatsTheFirst: "shifting_keeps_the_rest_of_the_plan",
     ForgetsWhatIsStale: "shifting_keeps_the_rest_of_the_plan",
+    IgnoresTheBudget: "plans_keep_to_their_budget",
+    LooksAtTheClockTooLate: "plans_keep_to_their_budget",
+    CallsTheUnscoredDropped: "plans_keep_to_their_budget",
+    HurriesWithoutNeed: "a_large_budget_changes_nothing",
     AcceptsAnyShift: "mistakes_are_named",
     AcceptsScoresOfOneEnvironment: "mistakes_are_named",
     FixedTemperature: "scale_of_rewards_does_not_matter",
@@ -289,6 +332,68 @@ def test_a_planner_that_constant_scores_break_is_refused() -> None:
     assert caught.value.item == "constant_scores_are_no_trouble"
 
 
+@dataclass(frozen=True)
+class Discrete(DiscreteCEM):
+    """A sound planner of discrete actions, to be broken."""
+
+    horizon: int = 5
+    candidates: int = 100
+    elites: int = 10
+
+
+class PlansBetweenCategories(Discrete):
+    """The expected category number, which is no category."""
+
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        plan = super().plan(evaluate, warm_start, generator, budget)
+        numbers = torch.arange(plan.warm_start.probabilities.shape[-1])
+        return replace(plan, mean=(plan.warm_start.probabilities * numbers).sum(-1))
+
+
+class CountsFromOne(Discrete):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        return super().plan(lambda actions: evaluate(actions + 1), warm_start, generator, budget)
+
+
+class TakesTheLargestSizeForAll(Discrete):
+    def plan(self, evaluate, warm_start, generator=None, budget=None):
+        space = Choices(torch.full_like(warm_start.space.sizes, warm_start.space.most))
+        return super().plan(evaluate, self.start(space, warm_start.mean.shape[1]), generator, budget)
+
+
+class ForgetsItsProbabilities(Discrete):
+    """Shifts the most likely sequence, but plans on from the probabilities of the step before."""
+
+    def shift(self, warm_start, steps=1):
+        shifted = super().shift(warm_start, steps)
+        return replace(shifted, probabilities=warm_start.probabilities, stale=warm_start.stale)
+
+
+BROKEN_DISCRETE = {
+    PlansBetweenCategories: "actions_stay_in_the_space",
+    CountsFromOne: "actions_stay_in_the_space",
+    TakesTheLargestSizeForAll: "actions_stay_in_the_space",
+    ForgetsItsProbabilities: "shifting_keeps_the_rest_of_the_plan",
+}
+
+
+@pytest.mark.parametrize("make", BROKEN_DISCRETE, ids=lambda make: make.__name__)
+def test_broken_planners_of_discrete_actions_fail_by_name(make: type[Discrete]) -> None:
+    with pytest.raises(ConformanceError) as caught:
+        check_planner(make, space=Choices, dtype=torch.float64)
+    assert caught.value.item == BROKEN_DISCRETE[make], caught.value
+
+
+def test_a_sound_planner_of_discrete_actions_passes() -> None:
+    check_planner(Discrete, space=Choices)
+
+
+@pytest.mark.parametrize(("make", "space", "right"), [(ICEM, Choices, "DiscreteCEM"), (DiscreteCEM, Box, "ICEM")])
+def test_a_planner_of_the_other_space_is_told_so(make: type[Planner], space: type, right: str) -> None:
+    with pytest.raises(ConformanceError, match=right):
+        check_planner(make, space=space)
+
+
 def test_authors_may_state_what_their_planner_is() -> None:
     check_planner(FixedTemperature, dtype=torch.float64, scale_invariant=False)
     coarse = lambda: RandomShooting(horizon=6, candidates=4)  # noqa: E731
@@ -304,7 +409,10 @@ def test_the_global_random_state_is_as_before() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize(("stated", "message"), [({"dtype": torch.float16}, "float16"), ({"better_than": 1.0}, "share")])
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [({"dtype": torch.float16}, "float16"), ({"better_than": 1.0}, "share"), ({"space": ActionSpace}, "space")],
+)
 def test_statements_without_meaning_are_refused(stated: dict, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         check_planner(CEM, **stated)
