@@ -22,7 +22,15 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from bayesdyn.envs import HalfCheetahReward, PETSCartPolePlant, PETSCartPoleReward, PusherReward, Reacher3DReward, make
+from bayesdyn.envs import (
+    HalfCheetahReward,
+    PendulumV1Reward,
+    PETSCartPolePlant,
+    PETSCartPoleReward,
+    PusherReward,
+    Reacher3DReward,
+    make,
+)
 from bayesdyn.planners import CEM, ICEM, Box, Evaluate, Planner
 from benchmarks.acceptance import Acceptance, main
 from benchmarks.statistics import inform_returns
@@ -65,15 +73,9 @@ def pendulum_step(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     return torch.stack((angle.cos(), angle.sin(), speed), -1)
 
 
-def pendulum_reward(state: torch.Tensor, action: torch.Tensor, next_state: torch.Tensor) -> torch.Tensor:
-    """Return Pendulum-v1's reward, -(θ² + 0.1 θ̇² + 0.001 u²) on the state before the step."""
-    angle = torch.atan2(state[..., 1], state[..., 0])
-    return -(angle.square() + 0.1 * state[..., 2].square() + 0.001 * action[..., 0].square())
-
-
 NATIVE = {
     "bayesdyn/PETSCartPole-v0": Native(PETSCartPolePlant().step, PETSCartPoleReward()),
-    "Pendulum-v1": Native(pendulum_step, pendulum_reward),
+    "Pendulum-v1": Native(pendulum_step, PendulumV1Reward()),
 }
 SIMULATED = {
     "bayesdyn/Reacher3D-v0": Reacher3DReward(),
