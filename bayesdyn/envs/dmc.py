@@ -76,6 +76,7 @@ class DMCCartPole(DMCTask):
     array([0., 1., 0., 0., 0.])
     """
 
+    metadata: ClassVar[dict[str, Any]] = {**MujocoTask.metadata, "render_fps": 100}
     camera: ClassVar[dict[str, Any]] = {"distance": 5.0, "azimuth": 90.0, "elevation": -5.0, "lookat": np.array([0.0, 0.0, 1.0])}
 
     def __init__(self, action_repeat: int = 1, render_mode: str | None = None) -> None:
@@ -105,6 +106,7 @@ class DMCPendulum(DMCTask):
     array([1. , 0. , 0.5])
     """
 
+    metadata: ClassVar[dict[str, Any]] = {**MujocoTask.metadata, "render_fps": 50}
     camera: ClassVar[dict[str, Any]] = {"distance": 2.5, "azimuth": 90.0, "elevation": -5.0, "lookat": np.array([0.0, 0.0, 0.6])}
 
     def __init__(self, action_repeat: int = 1, render_mode: str | None = None) -> None:
@@ -137,6 +139,7 @@ class DMCReacher(DMCTask):
     array([ 0.  ,  0.  , -0.04,  0.  ,  0.  ,  0.  ])
     """
 
+    metadata: ClassVar[dict[str, Any]] = {**MujocoTask.metadata, "render_fps": 50}
     camera: ClassVar[dict[str, Any]] = {"distance": 0.8, "azimuth": 90.0, "elevation": -90.0, "lookat": np.zeros(3)}
 
     def __init__(self, difficulty: str = "easy", action_repeat: int = 1, render_mode: str | None = None) -> None:

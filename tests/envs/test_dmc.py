@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from gymnasium.utils.env_checker import check_env
 
 from bayesdyn.envs import (
     DMCCartPoleReward,
+    DMCPendulum,
     DMCPendulumReward,
     DMCPendulumShapedReward,
     DMCReacherReward,
     DMCReacherShapedReward,
     make,
 )
-from bayesdyn.errors import ConfigurationError, UnknownNameError
+from bayesdyn.errors import ConfigurationError, MissingExtraError, UnknownNameError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dmc"
 TASKS = {
@@ -139,6 +141,13 @@ def test_starts_have_the_published_spread():
     assert 0.05 <= distance.min() < distance.max() <= 0.20
     assert not starts[1][:, 1].any()
     assert not starts[2][:, 4:].any()
+
+
+def test_without_mujoco_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    for construct in (DMCPendulum, lambda: make("bayesdyn/DMCPendulum-v0")):
+        with pytest.raises(MissingExtraError, match=r"bayesdyn\[mujoco\]"):
+            construct()
 
 
 def test_an_unknown_difficulty_is_named():
