@@ -72,6 +72,13 @@ class Worlds:
         """Return a number for each θ that no later draw gets again, until all are forgotten."""
         return index + self._known
 
+    def index(self, name: Int[Tensor, "R"]) -> Int[Tensor, "R"]:
+        """Return which of the draws at hand these numbers are; raises `NotFittedError` for one that is not among them."""
+        index = name - self._known
+        if bool(((index < 0) | (index >= self.dynamics.n)).any()):
+            raise NotFittedError("an imagined episode cannot go on: a full reset has drawn θ anew since; reset it, too")
+        return index
+
     def deal(self, count: int, generator: torch.Generator) -> Int[Tensor, "R"]:
         """Give `count` episodes a θ each, all θ as often as each other, give or take one, in random order."""
         n = self.dynamics.n
