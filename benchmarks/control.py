@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.progress import track
 
 from bayesdyn.data import write_atomically
 from bayesdyn.loop import Run
-from benchmarks.acceptance import RESULTS
+from bayesdyn.loop.actions import actions_of
+from bayesdyn.presets import Task
+from benchmarks.acceptance import RESULTS, Acceptance
+from benchmarks.statistics import inform_returns
 
 RUNS = Path(__file__).resolve().parents[1] / "build" / "benchmark_runs"
 METRICS = ("return", "steps", "fit_seconds", "fit_nll", "nll", "coverage90", "predicted_return", "epistemic_share", "dropped_share")
@@ -23,11 +27,15 @@ CLOCK = ("plans_per_second", "plan_seconds_p50", "plan_seconds_p99", "slowest_pl
 
 @dataclass(frozen=True)
 class Study:
-    """One method on one task: `learn(seed, folder)` runs it, `seeds` times; `threads` per process."""
+    """One preset with one posterior over seeds, `threads` per process; after the last trial it acts from the paired `starts`."""
 
     name: str
-    learn: Callable[[int, Path], Run]
+    preset: Callable[[], Task]
+    posterior: str
+    trials: int
     seeds: Sequence[int]
+    latency: float | None = None
+    starts: Sequence[int] = ()
     threads: int = 1
 
 
@@ -39,6 +47,7 @@ class Curve:
     seed: int
     rows: tuple[dict[str, float], ...]
     wall_seconds: float
+    evaluated: tuple[float, ...] = ()
 
     def at(self, trial: int, metric: str = "return") -> float:
         """Return a figure of one trial."""
@@ -66,9 +75,46 @@ def _run(job: tuple[str, Study, int]) -> Curve:
     name, study, seed = job
     torch.set_num_threads(study.threads)
     began = time.perf_counter()
-    run = study.learn(seed, RUNS / name / f"{study.name}-{seed}")
+    task = study.preset()
+    folder = RUNS / name / f"{study.name}-{seed}"
+    run = task.learn(study.posterior, latency=study.latency, trials=study.trials, seed=seed, run=folder, keep_fans=False)
     rows = tuple({"trial": t.index, "controlled": float(t.controlled), **t.metrics} for t in run.trials)
-    return Curve(study.name, seed, rows, time.perf_counter() - began)
+    returns = evaluate(task, study, run, seed) if study.starts else ()
+    return Curve(study.name, seed, rows, time.perf_counter() - began, tuple(returns))
+
+
+def evaluate(task: Task, study: Study, run: Run, seed: int) -> list[float]:
+    """Fit to all trials of a run and return what the agent then earns from each start, `reset(seed=start)`."""
+    model, env = task.model(study.posterior), task.make_env()
+    model.fit(run.transitions(), generator=torch.Generator().manual_seed(seed))
+    agent, actions = task.agent(model, study.latency), actions_of(env.action_space)
+    returns = []
+    for start in study.starts:
+        observation, _ = env.reset(seed=start)
+        agent.reset(actions.space, generator=torch.Generator().manual_seed(start))
+        total, over = 0.0, False
+        while not over:
+            action = agent.act(torch.as_tensor(np.asarray(observation, dtype=np.float64)))
+            observation, reward, terminated, truncated, _ = env.step(actions.translate(action.double().numpy()))
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    env.close()
+    return returns
+
+
+def inform_clock(acceptance: Acceptance, name: str, curves: Sequence[Curve]) -> None:
+    """Print the control rate, the plans' median and p99, and the wall clock, one figure per seed."""
+    acceptance.inform(f"{name}: plans per second", [curve.mean("plans_per_second") for curve in curves])
+    acceptance.inform(f"{name}: median plan (ms)", [1000 * curve.mean("plan_seconds_p50") for curve in curves])
+    acceptance.inform(f"{name}: p99 plan (ms)", [1000 * curve.mean("plan_seconds_p99") for curve in curves])
+    acceptance.inform(f"{name}: seconds per fit", [curve.mean("fit_seconds") for curve in curves])
+    acceptance.inform(f"{name}: minutes per seed, as far as this call ran it", [curve.wall_seconds / 60 for curve in curves])
+
+
+def inform_curve(acceptance: Acceptance, name: str, curves: Sequence[Curve], trials: Sequence[int]) -> None:
+    """Print the returns of some trials with their means and intervals."""
+    for trial in trials:
+        inform_returns(acceptance, f"{name}: return of trial {trial}", [curve.at(trial) for curve in curves])
 
 
 def write_curves(name: str, curves: dict[str, list[Curve]]) -> Path:
