@@ -1,8 +1,9 @@
 """What planning earns when the dynamics are known: anchors and ceilings that learned models are measured against.
 
 Each planner plans with the simulator itself, replans at every step, and is paid by the environment. Starts are paired: start i is
-`reset(seed=i)` for every planner and anchor of a task, and planners draw from a generator of that seed. One thread per process; a
-plan's rate is that of one core of a machine whose other cores are busy too.
+`reset(seed=i)` for every planner and anchor of a task, and planners draw from a generator of that seed. One thread per process. A
+plan's rate is given by the processor time that it takes, so that it is that of one core, and by the clock, which on a shared
+machine is what was left of one.
 
 Planners: CEM as PETS has it for the task (mean of the elites), and iCEM with 100/10/3 sequences, elites and iterations (best
 sequence), or its published 40/10/3 with β 0.25 on HalfCheetah. CEM spends 8 to 25 times iCEM's simulator steps, 2 to 4 s per
@@ -99,10 +100,9 @@ class Case(NamedTuple):
 
 CARTPOLE, REACHER, PUSHER, CHEETAH, PENDULUM = (*list(NATIVE)[:1], *SIMULATED, "Pendulum-v1")
 CASES = (
-    Case(CHEETAH, "iCEM 40/10/3, T 30, β 0.25", ICEM(30, 40, 10, 3, beta=0.25, execute_best=True), 2, 0, ""),
-    Case(CHEETAH, f"CEM 500/50/5, T 30, first {PREFIX} steps", CEM(30, 500, 50, 5), 1, 0, "", steps=PREFIX),
-    Case(REACHER, "CEM 400/40/5, T 25", CEM(25, 400, 40, 5), 1, 0, "reference -46.0 (3)"),
-    Case(PUSHER, "CEM 500/50/5, T 25", CEM(25, 500, 50, 5), 1, 0, "reference -34.3 ± 0.6 (4)"),
+    Case(PENDULUM, "CEM 400/40/5, T 20", CEM(20, 400, 40, 5), 20, 5, "reference -135 ± 81 (100)", -250.0),
+    Case(PENDULUM, "iCEM 100/10/3, T 20", ICEM(20, 100, 10, 3, execute_best=True), 20, 5, "reference -135 ± 81 (100)", -250.0),
+    Case(CARTPOLE, "iCEM 100/10/3, T 20", ICEM(20, 100, 10, 3, execute_best=True), 10, 5, "reference 181.0 ± 0.5 (10)", 175.0),
     Case(
         REACHER,
         "iCEM 100/10/3, T 25, std 0.05",
@@ -122,9 +122,10 @@ CASES = (
         -45.0,
     ),
     Case(CARTPOLE, "CEM 400/40/5, T 25", CEM(25, 400, 40, 5), 10, 5, "reference 179.3 ± 0.9 (10)", 175.0),
-    Case(CARTPOLE, "iCEM 100/10/3, T 20", ICEM(20, 100, 10, 3, execute_best=True), 10, 5, "reference 181.0 ± 0.5 (10)", 175.0),
-    Case(PENDULUM, "CEM 400/40/5, T 20", CEM(20, 400, 40, 5), 20, 5, "reference -135 ± 81 (100)", -250.0),
-    Case(PENDULUM, "iCEM 100/10/3, T 20", ICEM(20, 100, 10, 3, execute_best=True), 20, 5, "reference -135 ± 81 (100)", -250.0),
+    Case(CHEETAH, "iCEM 40/10/3, T 30, β 0.25", ICEM(30, 40, 10, 3, beta=0.25, execute_best=True), 2, 0, ""),
+    Case(REACHER, "CEM 400/40/5, T 25", CEM(25, 400, 40, 5), 1, 0, "reference -46.0 (3)"),
+    Case(PUSHER, "CEM 500/50/5, T 25", CEM(25, 500, 50, 5), 1, 0, "reference -34.3 ± 0.6 (4)"),
+    Case(CHEETAH, f"CEM 500/50/5, T 30, first {PREFIX} steps", CEM(30, 500, 50, 5), 1, 0, "", steps=PREFIX),
 )
 ANCHORS = {
     (REACHER, "zero"): "reference -178 ± 32 (20)",
@@ -135,10 +136,11 @@ ANCHORS = {
 
 
 class Trial(NamedTuple):
-    """One start: the rewards paid and, for a planner, the seconds of each plan."""
+    """One start: the rewards paid, and for each plan its seconds by the clock and of the processor."""
 
     rewards: np.ndarray
     seconds: np.ndarray
+    processor: np.ndarray
 
 
 def run_start(job: tuple[int, int]) -> tuple[int, int, Trial]:
@@ -151,16 +153,17 @@ def run_start(job: tuple[int, int]) -> tuple[int, int, Trial]:
     evaluator = _evaluator(case.task, env)
     box = Box.of(torch.from_numpy(env.action_space.low), torch.from_numpy(env.action_space.high), torch.float64)
     warm_start, generator = case.planner.start(box), torch.Generator().manual_seed(seed)
-    rewards, seconds, over = [], [], False
+    rewards, seconds, processor, over = [], [], [], False
     while not over and len(rewards) != case.steps:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         plan = case.planner.plan(evaluator(observation), warm_start, generator)
         seconds.append(time.perf_counter() - began)
+        processor.append(time.process_time() - worked)
         warm_start = case.planner.shift(plan.warm_start)
         observation, reward, terminated, truncated, _ = env.step(plan.actions[0, 0].numpy())
         rewards.append(float(reward))
         over = terminated or truncated
-    return index, seed, Trial(np.array(rewards), np.array(seconds))
+    return index, seed, Trial(np.array(rewards), np.array(seconds), np.array(processor))
 
 
 def _evaluator(task: str, env) -> Callable[[np.ndarray], Evaluate]:
@@ -187,23 +190,29 @@ def anchor(task: str, kind: str, starts: int) -> list[float]:
 
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
-    """Run all anchors and planners, longest first."""
+    """Run all anchors and planners; each planner is reported when its starts are done."""
     for task in (CARTPOLE, REACHER, PUSHER, CHEETAH, PENDULUM):
         for kind in ("zero", "random"):
             returns = anchor(task, kind, ANCHOR_STARTS)
             inform_returns(acceptance, f"{task}, {kind} action: return", returns, ANCHORS.get((task, kind), ""))
     jobs = [(i, seed) for i, case in enumerate(CASES) for seed in range(case.quick if quick else case.starts)]
     with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
-        done: Iterable[tuple[int, int, Trial]] = track(pool.imap_unordered(run_start, jobs), "known plants", total=len(jobs))
-        trials = {(i, seed): trial for i, seed, trial in done}
-    for i, case in enumerate(CASES):
-        seeds = [seed for job, seed in jobs if job == i]
-        if seeds:
-            report(acceptance, case, [trials[i, seed] for seed in seeds])
-        for j, other in enumerate(CASES):
-            if seeds and other.task == case.task and case.starts < other.starts:
-                same = [float(trials[j, seed].rewards[: case.steps].sum()) for seed in seeds]
-                acceptance.inform(f"{case.task}, {case.name}: what {other.name} earns from the same starts", same)
+        done: Iterable[tuple[int, int, Trial]] = track(pool.imap(run_start, jobs), "known plants", total=len(jobs))
+        trials: dict[tuple[int, int], Trial] = {}
+        for i, seed, trial in done:
+            trials[i, seed] = trial
+            if (i, seed) == [job for job in jobs if job[0] == i][-1]:
+                report(acceptance, CASES[i], [trials[i, s] for s in range(seed + 1)])
+                compare(acceptance, i, seed + 1, trials)
+
+
+def compare(acceptance: Acceptance, index: int, starts: int, trials: dict[tuple[int, int], Trial]) -> None:
+    """Print what the task's planner of more starts, run before, earns from the same starts and steps."""
+    case = CASES[index]
+    for i, other in enumerate(CASES):
+        if other.task == case.task and case.starts < other.starts:
+            same = [float(trials[i, seed].rewards[: case.steps].sum()) for seed in range(starts)]
+            acceptance.inform(f"{case.task}, {case.name}: what {other.name} earns from the same starts", same)
 
 
 def report(acceptance: Acceptance, case: Case, trials: list[Trial]) -> None:
@@ -213,8 +222,13 @@ def report(acceptance: Acceptance, case: Case, trials: list[Trial]) -> None:
     inform_returns(acceptance, f"{name}: return", returns, case.reference)
     if case.bound is not None:
         acceptance.above(f"{name}: solved", returns, case.bound)
-    acceptance.inform(f"{name}: plans per second (median), one core", [float(1 / np.median(t.seconds)) for t in trials])
-    acceptance.inform(f"{name}: seconds per plan, 99th percentile", [float(np.quantile(t.seconds, 0.99)) for t in trials])
+    rates = [
+        (float(1 / np.median(t.processor)), float(1 / np.median(t.seconds)), float(np.quantile(t.seconds, 0.99))) for t in trials
+    ]
+    processor, clock, slowest = zip(*rates, strict=True)
+    acceptance.inform(f"{name}: plans per second of one core (median)", processor)
+    acceptance.inform(f"{name}: plans per second by the clock (median)", clock)
+    acceptance.inform(f"{name}: seconds per plan by the clock, 99th percentile", slowest)
 
 
 if __name__ == "__main__":
