@@ -26,8 +26,8 @@ PLANNERS = {
     "MPPI, fixed temperature": lambda **sizes: MPPI(temperature=0.003, beta=1.0, **sizes),
     "PDDM": lambda **sizes: PDDM(kappa=300.0, **sizes),
     "PDDM, filtered noise": lambda **sizes: PDDM(kappa=300.0, filter="noise", **sizes),
-    "gradient": lambda **sizes: GradientPlanner(starts=6, iterations=10, rate=0.1, **sizes),
-    "gradient, no shooting": lambda **sizes: GradientPlanner(starts=8, iterations=15, shooting=0, rate=0.2, **sizes),
+    "gradient": lambda **sizes: GradientPlanner(starts=6, iterations=5, rate=0.2, **sizes),
+    "gradient, no shooting": lambda **sizes: GradientPlanner(starts=8, iterations=8, shooting=0, rate=0.3, **sizes),
 }
 # Their plans depend on the unit of the return, by a temperature or by the norm at which gradients are clipped.
 SCALED = {"MPPI, fixed temperature", "PDDM", "PDDM, filtered noise", "gradient", "gradient, no shooting"}
@@ -53,10 +53,9 @@ def reach(target: list[float]):
     return lambda actions: -(actions - torch.tensor(target, dtype=actions.dtype)).square().sum((0, 3))
 
 
-@pytest.mark.parametrize("name", PLANNERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * ("," in name)) for name in PLANNERS])
 def test_planners_keep_the_contract(name: str) -> None:
-    variant = "," in name  # float32 is asked of the main ones
-    check_planner(lambda: PLANNERS[name](horizon=12), dtype=torch.float64 if variant else None, scale_invariant=name not in SCALED)
+    check_planner(lambda: PLANNERS[name](horizon=7), scale_invariant=name not in SCALED)
 
 
 @pytest.mark.parametrize("name", [name for name in PLANNERS if "," not in name])
