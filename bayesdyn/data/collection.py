@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import singledispatch
 from typing import Any
 
 import gymnasium
@@ -65,11 +66,27 @@ def _run_episode(env: gymnasium.Env[Any, Any], policy: NumpyPolicy, limit: int |
     terminated = truncated = False
     while not (terminated or truncated) and (limit is None or len(actions) < limit):
         action = policy(np.array(observation))
-        actions.append(np.array(action, dtype=np.float64).reshape(-1))
+        actions.append(np.array(action, dtype=np.float64).reshape(-1) - _first(env.action_space))
         observation, reward, terminated, truncated, _ = env.step(action)
         states.append(np.array(observation, dtype=np.float64))
         rewards.append(float(reward))
     return Episode.from_arrays(np.stack(states), np.stack(actions), rewards, bool(terminated))
+
+
+@singledispatch
+def _first(space: gymnasium.Space[Any]) -> Any:
+    """Return the number of the first category: discrete actions count from 0 in the data, wherever the environment begins."""
+    return 0.0
+
+
+@_first.register
+def _(space: gymnasium.spaces.Discrete) -> Any:
+    return float(space.start)
+
+
+@_first.register
+def _(space: gymnasium.spaces.MultiDiscrete) -> Any:
+    return np.asarray(space.start, dtype=np.float64).reshape(-1)
 
 
 def _check_collect(env: gymnasium.Env[Any, Any], steps: int | None, episodes: int | None) -> None:

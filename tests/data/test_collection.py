@@ -117,3 +117,10 @@ def test_what_cannot_be_collected_is_refused():
         collect(env, hold, steps=1)
     with pytest.raises(DataError, match=r"states has 1 non-finite .* row 2, column 1"):
         collect(Counter(broken_at=2), hold, episodes=1)
+
+
+def test_categories_count_from_zero_in_the_data() -> None:
+    env = gymnasium.make("Pendulum-v1")
+    env = gymnasium.wrappers.TransformAction(env, lambda a: np.array([float(a)]), gymnasium.spaces.Discrete(3, start=-1))
+    (episode,) = collect(env, lambda observation: -1, episodes=1, seed=0)
+    assert episode.actions.unique().tolist() == [0.0]
