@@ -31,6 +31,10 @@ class Function(ABC):
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Function":
         """Return the same draws with their tensors cast or moved; the original is unchanged."""
 
+    def for_many_rows(self) -> "Function":
+        """Return the same draws in the form that answers many rows per draw fastest: these, unless a subclass knows better."""
+        return self
+
     def with_precision(self, precision: torch.dtype) -> "Function":
         """Return the same draws, computed in `precision` where they can take it (the hidden layers of networks).
 

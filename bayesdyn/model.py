@@ -115,7 +115,7 @@ class DynamicsModel(nn.Module):
         Raises `ConfigurationError` for n < 1 and for a posterior that cannot compute in `precision`, `NotFittedError` before `fit`.
         """
         dtype = dtype or self.posterior.dtype
-        function = self.posterior.sample(n, generator).to(dtype=dtype)
+        function = self.posterior.sample(n, generator).to(dtype=dtype).for_many_rows()
         return Dynamics(self.codec.frozen(dtype), function if precision is None else function.with_precision(precision))
 
     def predict(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*batch A"]) -> Predictive:

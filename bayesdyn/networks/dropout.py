@@ -12,8 +12,7 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.networks.function import NetworkFunction
 from bayesdyn.networks.network import Network
-
-_MULTIPLE = 16  # widths that matrix products take in one go
+from bayesdyn.networks.thinning import cut_out
 
 
 class Masks(ABC):
@@ -109,22 +108,7 @@ def thinned(function: NetworkFunction) -> NetworkFunction:
     masks = [mask for mask in function.masks or () if mask is not None]
     if len(masks) != len(function.weights) - 1 or not masks or function.weights[0].shape[0] != 1:
         raise ConfigurationError("only draws of one network that have a mask for each of its hidden layers can be thinned")
-    weights, biases = [w.expand(function.n, -1, -1) for w in function.weights], list(function.biases)
-    for layer, mask in enumerate(masks):
-        units, factor = _kept_units(mask.squeeze(1))
-        columns = units.unsqueeze(1)
-        weights[layer] = weights[layer].gather(2, columns.expand(-1, weights[layer].shape[1], -1))
-        biases[layer] = biases[layer].expand(function.n, -1, -1).gather(2, columns)
-        following = weights[layer + 1]
-        weights[layer + 1] = factor.unsqueeze(2) * following.gather(1, units.unsqueeze(2).expand(-1, -1, following.shape[2]))
+    weights, biases = cut_out(function.weights, function.biases, masks)
     return NetworkFunction(
         weights, biases, function.noise, function.noise_parameters, activation=function.activation.name, n=function.n
     )
-
-
-def _kept_units(mask: Float[Tensor, "n width"]) -> tuple[Tensor, Tensor]:
-    """Return the indices of kept units and their factors, both [n, k]: kept ones first, the rest has a factor of 0."""
-    most = int((mask != 0).sum(1).max())
-    width = min(mask.shape[1], _MULTIPLE * -(-max(most, 1) // _MULTIPLE))
-    units = (mask == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
-    return units, mask.gather(1, units)

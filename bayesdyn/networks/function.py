@@ -14,8 +14,10 @@ from bayesdyn.functions import Function
 from bayesdyn.networks import fused
 from bayesdyn.networks.activations import Activation, find_activation
 from bayesdyn.networks.noise import Noise
+from bayesdyn.networks.thinning import cut_out
 
 _CACHED_VALUES = 2**19  # 2 MB in float32, of the order of one core's cache
+_FEW_DRAWS = 32  # weights of their own for more would take much memory, and a planner has few rows for each
 _FEWEST_ROWS = 128  # below, products of this size lose more than the cache gains
 
 
@@ -149,6 +151,14 @@ class NetworkFunction(Function):
             return tensor.to(device=device, dtype=dtype)
 
         return self._replace([move] * len(self.weights), move)
+
+    def for_many_rows(self) -> "NetworkFunction":
+        """Return few draws of a network with a mask per hidden layer without their dropped units, other draws as they are."""
+        masks = [mask for mask in self.masks or () if mask is not None]
+        if self.n > _FEW_DRAWS or not masks or len(masks) != len(self.weights) - 1 or self.weights[0].shape[0] != 1:
+            return self
+        weights, biases = cut_out(self.weights, self.biases, masks)
+        return NetworkFunction(weights, biases, self.noise, self.noise_parameters, activation=self.activation.name, n=self.n)
 
     def with_precision(self, precision: torch.dtype) -> "NetworkFunction":
         """Return the same draws with all layers but the last in `precision`; the last one and the noise stay as they are.

@@ -36,11 +36,12 @@ inline void hold(floats& vector) {
 #endif
 }
 
-// 2^t for t in [-126, 62], beyond which it stays; a polynomial on [-1/2, 1/2], relative error below 3e-7.
+inline floats at_least(floats v, float bound) { return v < spread(bound) ? spread(bound) : v; }
+
+// 2^t for t < 127, and 2^-126 for t below that; a polynomial on [-1/2, 1/2], relative error below 3e-7.
 inline floats power_of_two(floats t) {
-    const floats low = spread(-126.0f), high = spread(62.0f), shift = spread(12582912.0f);  // 1.5 * 2^23 rounds to an integer
-    t = t < low ? low : t;
-    t = t > high ? high : t;
+    const floats shift = spread(12582912.0f);  // 1.5 * 2^23 rounds to an integer
+    t = at_least(t, -126.0f);
     const floats rounded = t + shift, f = t - (rounded - shift);
     floats p = 1.3202982e-3f * f + 9.6749524e-3f;
     p = p * f + 5.5510472e-2f;
@@ -50,9 +51,12 @@ inline floats power_of_two(floats t) {
     return reinterpret_cast<floats>((reinterpret_cast<ints>(rounded) << 23) + reinterpret_cast<ints>(p));
 }
 
-// Two outputs of the same rows at a time, because they can share a division: 1/a = b/(ab). Neither factor exceeds 2^63.
+// Two outputs of the same rows at a time, because they can share a division: 1/a = b/(ab). Inputs are clamped where the function
+// has come to its limit, so that neither factor exceeds 2^63 and nothing large is multiplied by something small.
 struct Silu {
     static void apply(floats& x, floats& y) {
+        x = at_least(x, -43.0f);
+        y = at_least(y, -43.0f);
         const floats a = 1.0f + power_of_two(x * -1.4426950408889634f), b = 1.0f + power_of_two(y * -1.4426950408889634f);
         const floats inverse = 1.0f / (a * b);
         x *= b * inverse;
@@ -62,6 +66,8 @@ struct Silu {
 
 struct Tanh {
     static void apply(floats& x, floats& y) {
+        x = at_least(x, -21.0f);
+        y = at_least(y, -21.0f);
         const floats a = 1.0f + power_of_two(x * -2.8853900817779268f), b = 1.0f + power_of_two(y * -2.8853900817779268f);
         const floats inverse = 2.0f / (a * b);
         x = b * inverse - 1.0f;
