@@ -144,12 +144,14 @@ def draw(backend):
     return subprocess.run([sys.executable, "-c", PICTURE], env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_library("EGL") is None, reason="no EGL on this machine")
 def test_draws_without_a_screen():
     done = draw("egl")
     assert done.stdout.strip() == "(480, 480, 3) uint8 True", done.stderr
 
 
+@pytest.mark.slow
 def test_without_opengl_it_says_what_to_set():
     done = draw("disabled")
     assert done.returncode == 1
