@@ -285,14 +285,14 @@ def measure(acceptance: Acceptance, quick: bool) -> None:
         print(f"compiled kernel: {build().name}")
     except ConfigurationError as error:
         print(error)
-    rounds, rows = (2, 1000) if quick else (7, 2000)
-    model = fitted(BootstrapEnsemble(MEMBERS, HIDDEN, training=Training(steps=300 if quick else 1500)), rows)
+    rounds, rows = (2, 1000) if quick else (5, 2000)
+    model = fitted(BootstrapEnsemble(MEMBERS, HIDDEN, training=Training(steps=300 if quick else 800)), rows)
     measure_ensemble(acceptance, model, rounds)
     measure_bfloat16(acceptance, model, rounds)
     measure_dropout(acceptance, model, rows, rounds)
     measure_gp(acceptance, rounds)
-    measure_batch(acceptance, model, max(rounds // 2, 1))
-    measure_threads(acceptance, model, max(rounds // 2, 1))
+    measure_batch(acceptance, model, rounds // 2)
+    measure_threads(acceptance, model, rounds // 2)
 
 
 if __name__ == "__main__":
