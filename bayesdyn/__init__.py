@@ -1,6 +1,6 @@
 """bayesdyn: learned dynamics that know how sure they are, and planners that act on it."""
 
-from bayesdyn import envs, errors, loop, objectives, planners, posteriors, testing
+from bayesdyn import envs, errors, imagination, loop, objectives, planners, posteriors, presets, testing
 from bayesdyn.codec import Codec, IdentityCodec, LagCodec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
@@ -32,11 +32,13 @@ __all__ = [
     "compare",
     "envs",
     "errors",
+    "imagination",
     "learn",
     "loop",
     "objectives",
     "planners",
     "posteriors",
+    "presets",
     "rollout",
     "testing",
 ]

@@ -61,10 +61,8 @@ class MPC:
     speed. Call `warm_up` once before the clock matters: the first plans in a process are slow.
 
     >>> import bayesdyn as bd
-    >>> class Drift:
-    ...     def sample(self, n, generator=None, *, dtype=None):
-    ...         return bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)))
-    >>> agent = bd.MPC(Drift(), bd.planners.CEM(horizon=3), lambda s, a, s2: -s2[..., 0].square(), draws=1)
+    >>> drift = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)))
+    >>> agent = bd.MPC(drift, bd.planners.CEM(horizon=3), lambda s, a, s2: -s2[..., 0].square(), draws=1)
     >>> agent.reset(bd.planners.Box.of([-1.0], [1.0]))
     >>> bool(agent.act(torch.tensor([5.0])) < -0.9)
     True

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -40,6 +40,10 @@ class PlainDynamics:
     def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
         """Return the callable's Gaussian, [n, ..., S]."""
         return self.step(state, action)
+
+    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> "PlainDynamics":
+        """Return itself as n draws, all alike: what is known is a model to plan with, too."""
+        return replace(self, n=n)
 
 
 # Relative to each coordinate's own variance, in float64: above the rounding of a singular correlation matrix, below what shows.
