@@ -1,7 +1,7 @@
 """What a preset has to know of an environment, whatever plans in it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -11,7 +11,7 @@ from bayesdyn.codec import Codec
 from bayesdyn.envs import make
 from bayesdyn.rewards import Reward, Termination
 
-Wrapper = Callable[[gymnasium.Env[Any, Any]], gymnasium.Env[Any, Any]]
+Options = Callable[[], Mapping[str, Any]]
 
 
 class Kind(Enum):
@@ -31,10 +31,10 @@ class Kind(Enum):
 class Environment:
     """An environment as planners and models see it.
 
-    `steps` is the length of an episode and `step_seconds` what an action lasts. `reward` and `termination` are what a planner
-    maximises and stops at, callables (s, a, s'). `angles`, `ignore` and `absolute` are the options of `Codec`, indices of the
-    observation. `options` go to `gymnasium.make`, and `wrappers` are put around what it gives, first to last. `distance` names the
-    info that says how far from solved it is, `solved_below` the distance that counts as solved.
+    `steps` is the length of an episode in actions and `step_seconds` what an action lasts. `reward` and `termination` are what a
+    planner maximises and stops at, callables (s, a, s'); where that is not what the environment pays, `differs` says how. `angles`,
+    `ignore` and `absolute` are the options of `Codec`, indices of the observation. `options()` go to `bayesdyn.envs.make`.
+    `distance` names the info that says how far from solved it is, `solved_below` the distance that counts as solved.
 
     >>> from bayesdyn.envs import CARTPOLE_ID, TipReward
     >>> Environment(CARTPOLE_ID, Kind.SWING_UP, steps=40, step_seconds=0.1, reward=TipReward(), angles=(3,)).codec().angles
@@ -50,17 +50,14 @@ class Environment:
     ignore: tuple[int, ...] = ()
     absolute: tuple[int, ...] = ()
     termination: Termination | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    wrappers: tuple[Wrapper, ...] = ()
+    options: Options = dict
+    differs: str = ""
     distance: str | None = None
     solved_below: float = 0.0
 
     def make(self, **options: Any) -> gymnasium.Env[Any, Any]:
         """Make the Gymnasium environment; raises what `bayesdyn.envs.make` raises."""
-        env = make(self.env_id, **{**self.options, **options})
-        for wrapper in self.wrappers:
-            env = wrapper(env)
-        return env
+        return make(self.env_id, **{**self.options(), **options})
 
     def episodes(self, steps: int) -> int:
         """Return how many whole episodes hold so many steps."""

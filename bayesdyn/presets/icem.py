@@ -36,8 +36,8 @@ class _Row:
 
 
 _KINDS: Mapping[Kind, _Row] = {
-    Kind.SWING_UP: _Row(ICEM(horizon=25)),
-    Kind.REACH: _Row(ICEM(horizon=25), trials=20),
+    Kind.SWING_UP: _Row(ICEM(horizon=20), draws=5),
+    Kind.REACH: _Row(ICEM(horizon=25), draws=5, trials=20),
     Kind.PUSH: _Row(ICEM(horizon=25, std=0.15), trials=20),
     Kind.RUN: _Row(ICEM(horizon=25, beta=0.25), trials=20),
 }

@@ -12,8 +12,9 @@ from bayesdyn.data import Episode, Transitions, collect, random_policy
 from bayesdyn.errors import UnknownNameError
 from bayesdyn.loop import Trial
 from bayesdyn.loop.actions import actions_of
-from bayesdyn.planners import RandomShooting
-from bayesdyn.posteriors import Posterior
+from bayesdyn.model import DynamicsModel
+from bayesdyn.planners import CEM, PDDM, Planner, RandomShooting
+from bayesdyn.posteriors import ExactGP, GPTraining, Posterior
 from bayesdyn.testing import check_planner
 
 
@@ -31,7 +32,7 @@ def test_tasks_know_their_environment(env_id: str) -> None:
     env = task.make_env()
     assert env.spec is not None
     assert env.spec.id == task.env_id == env_id
-    assert env.spec.max_episode_steps == task.environment.steps
+    assert env.spec.max_episode_steps in (None, task.environment.steps)
     actions_of(env.action_space)
     observation, _ = env.reset(seed=0)
     assert all(0 <= angle < len(observation) for angle in task.environment.angles)
@@ -73,7 +74,7 @@ def test_solved_means_near_over_the_last_ten_steps() -> None:
 def test_an_agent_acts_with_the_tasks_model(env_id: str) -> None:
     task = presets.task(env_id)
     env = task.make_env()
-    model = task.model("gp")
+    model = DynamicsModel(task.codec(), ExactGP(features=32, training=GPTraining(max_steps=3, restarts=0)))
     model.fit(Transitions.from_episodes(collect(env, random_policy(env), steps=15)))
     agent = replace(task, planner=RandomShooting(horizon=2, candidates=5), draws=2).agent(model)
     agent.reset(actions_of(env.action_space).space)
@@ -81,9 +82,85 @@ def test_an_agent_acts_with_the_tasks_model(env_id: str) -> None:
     assert env.action_space.contains(action)
 
 
-@pytest.mark.parametrize("env_id", presets.tasks)
-def test_the_tasks_planners_keep_the_contract(env_id: str) -> None:
-    check_planner(lambda: presets.task(env_id).planner, dtype=torch.float32)
+@pytest.mark.parametrize("planner", {task.planner for task in presets.tasks.values()}, ids=str)
+def test_the_tasks_planners_keep_the_contract(planner: Planner) -> None:
+    check_planner(lambda: planner, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("environment", presets.environments.values(), ids=lambda e: e.env_id)
+def test_the_planners_reward_is_the_environments_unless_the_preset_says_how_it_differs(environment: presets.Environment) -> None:
+    env = environment.make()
+    state, _ = env.reset(seed=0)
+    policy, errors, over = random_policy(env), [], False
+    while len(errors) < 30 and not over:
+        action = policy(state)
+        following, paid, over, _, _ = env.step(action)
+        transition = (torch.as_tensor(np.asarray(values, dtype=np.float64)) for values in (state, action, following))
+        errors.append(abs(paid - float(environment.reward(*transition))))
+        if environment.termination is not None:
+            arguments = (torch.as_tensor(np.asarray(values, dtype=np.float64)) for values in (state, action, following))
+            assert bool(environment.termination(*arguments)) == over
+        state = following
+    env.close()
+    # Gymnasium's double pendulum pays for a tip that lags behind by a stage of its integrator, some 1e-4 m.
+    assert (max(errors) < 1e-3) == (environment.differs == "")
+
+
+@pytest.mark.parametrize("env_id", [e.env_id for e in presets.environments.values() if e.env_id.startswith("bayesdyn/DMC")])
+def test_episodes_that_the_environment_ends_itself_have_the_stated_steps(env_id: str) -> None:
+    environment = presets.environments[env_id]
+    env = environment.make()
+    env.reset(seed=0)
+    steps, truncated = 0, False
+    while not truncated:
+        truncated, steps = env.step(np.zeros(env.action_space.shape))[3], steps + 1
+    assert steps == environment.steps
+    assert env.unwrapped.dt == pytest.approx(environment.step_seconds)
+
+
+@pytest.mark.parametrize("method", presets.methods)
+@pytest.mark.parametrize("env_id", presets.environments)
+def test_every_method_has_settings_for_every_environment(method: str, env_id: str) -> None:
+    task = presets.task(env_id, method)
+    assert task.env_id == env_id
+    assert task.initial >= 1
+    assert task.trials >= 1
+    agent = task.agent(task.model(), latency=50.0)
+    assert (agent.planner, agent.draws, agent.latency) == (task.planner, task.draws, 50.0)
+
+
+def test_methods_plan_with_the_published_settings() -> None:
+    env_id = "bayesdyn/PETSHalfCheetah-v0"
+    pets, pddm, mb_mpc = presets.pets(env_id), presets.pddm(env_id), presets.mb_mpc(env_id)
+    # kchua/handful-of-trials, dmbrl/config/{default,halfcheetah}.py
+    assert pets.planner == CEM(horizon=30, candidates=500, elites=50, iterations=5, momentum=0.1)
+    assert (pets.draws * pets.particles, pets.trials, pets.warm_start) == (20, 300, True)
+    # google-research/pddm, config/cheetah.txt: 200 random rollouts of 100 steps, then 50 x 30
+    assert pddm.planner == PDDM(horizon=20, candidates=700, kappa=1.0, sigma=0.9, beta=0.9)
+    assert (pddm.initial * 1000, pddm.trials * 1000, pddm.warm_start) == (20_000, 150_000, False)
+    # nagaban2/nn_dynamics, yaml_files/cheetah_forward.yaml: 10 random rollouts of 1,000 steps, then 7 x 10
+    assert mb_mpc.planner == RandomShooting(horizon=20, candidates=1000)
+    assert (mb_mpc.initial, mb_mpc.trials) == (10, 70)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("pets", 10), ("pddm", 40), ("mb-mpc", 30)])
+def test_training_takes_the_published_epochs(method: str, steps: int) -> None:
+    task = presets.task("bayesdyn/PETSCartPole-v0", method)
+    posterior = task.posterior()
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    layers = len(posterior.hidden) + 1
+    assert posterior.fit(x, x.sin()).steps == steps
+    assert len(posterior.widths) == layers + 1
+
+
+def test_a_task_learns_with_the_options_of_its_method() -> None:
+    task = presets.icem("Pendulum-v1")
+    task = replace(task, planner=RandomShooting(horizon=2, candidates=5), draws=2, initial=2, replan_every=3)
+    environment = replace(task.environment, options=lambda: {"max_episode_steps": 12})
+    run = replace(task, environment=environment).learn("gp", trials=1, seed=3)
+    assert [trial.controlled for trial in run.trials] == [False, False, True]
+    assert (run.config["seed"], run.config["replan_every"], run.config["warm_start"]) == (3, 3, False)
+    assert run.config["posterior"]["class"] == "ExactGP"
 
 
 def test_unknown_names_are_met_with_the_known_ones() -> None:
