@@ -110,7 +110,8 @@ class Pilot(Actor):
             self.late += decision.late
             self.dropped += decision.plan.dropped
             self.candidates += decision.plan.candidates
-            self.shares.append(float(decision.variance.epistemic_share.mean()))
+            if decision.imagined.rewards.shape[2] > 1:  # one particle per draw cannot tell ignorance from noise
+                self.shares.append(float(decision.variance.epistemic_share.mean()))
             self.said.update(decision.warnings)
 
     @property
@@ -133,11 +134,12 @@ class Pilot(Actor):
 
         predicted_return   the sum of the rewards that the plan in force expected at each step
         plan_seconds_p50   median, p99 and largest wall clock of a plan; `late_plans` exceeded the agent's latency
-        epistemic_share    mean share of the imagined return's variance that is the model's ignorance
+        epistemic_share    mean share of the imagined return's variance that is the model's ignorance; with several particles only
         dropped_share      share of candidates whose return was not finite
         """
         if not self.seconds:
             return {}
+        share = {"epistemic_share": float(np.mean(self.shares))} if self.shares else {}
         return {
             "predicted_return": self.expected,
             "plans_per_second": len(self.seconds) / sum(self.seconds),
@@ -145,7 +147,7 @@ class Pilot(Actor):
             "plan_seconds_p99": float(np.quantile(self.seconds, 0.99)),
             "slowest_plan_seconds": max(self.seconds),
             "late_plans": float(self.late),
-            "epistemic_share": float(np.mean(self.shares)),
+            **share,
             "dropped_share": self.dropped / max(self.candidates, 1),
         }
 

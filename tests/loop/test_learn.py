@@ -86,7 +86,7 @@ def test_a_run_is_random_trials_and_then_controlled_ones() -> None:
         "plan_seconds_p99",
         "late_plans",
     }
-    scores = {"fit_seconds", "fit_nll", "nll", "coverage90", "rmse", "epistemic_share", "dropped_share", *planning}
+    scores = {"fit_seconds", "fit_nll", "nll", "coverage90", "rmse", "dropped_share", *planning}
     assert run.trials[1].metrics.keys() == {"return", "steps"}
     assert run.trials[2].metrics.keys() == {"return", "steps"} | scores
     assert len(run.transitions()) == 32
@@ -336,3 +336,9 @@ def test_online_learning_conditions_on_each_step_and_is_forgotten_after_the_tria
     steps = len(run.trials[0].episode)
     assert rows[steps:] == [steps + 1 + t for t in range(len(run.trials[1].episode))]
     assert len(posterior.x) == steps
+
+
+def test_what_is_ignorance_and_what_is_noise_is_said_where_it_can_be_told() -> None:
+    model = make_model()
+    (_, trial) = learn(PointMass(), model, make_agent(model, draws=4, particles=3), trials=1).trials
+    assert 0.0 <= trial.metrics["epistemic_share"] <= 1.0
