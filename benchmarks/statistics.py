@@ -9,6 +9,7 @@ from scipy.stats import trim_mean
 from benchmarks.acceptance import Acceptance
 
 RESAMPLES = 10_000
+FEWEST = 5  # a bootstrap of fewer seeds is far too narrow
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ def bootstrap(
 
 
 def inform_returns(acceptance: Acceptance, name: str, values: Sequence[float], reference: str = "") -> None:
-    """Print one figure per seed as information: plain mean beside a reference, then the interquartile mean, with intervals."""
+    """Print one figure per seed as information, beside a reference, and for five seeds or more both means with their intervals."""
     summary = summarise(values)
     acceptance.add(name, values, reference, None)
-    if len(values) > 1:
+    if len(values) >= FEWEST:
         for what, figure, (low, high) in (
             ("mean", summary.mean, summary.mean_interval),
             ("interquartile mean", summary.interquartile_mean, summary.interquartile_interval),

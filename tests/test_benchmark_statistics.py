@@ -57,9 +57,9 @@ def test_one_seed_has_no_spread():
 
 def test_printed_as_information(capsys):
     acceptance = Acceptance("example")
-    inform_returns(acceptance, "return", [1.0, 2.0, 3.0, 4.0], "elsewhere 2.6")
+    inform_returns(acceptance, "return", [1.0, 2.0, 3.0, 4.0, 5.0], "elsewhere 2.6")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "return | 2.5 ± 1.3 (std of 4) | elsewhere 2.6 | info"
-    assert lines[2].startswith("return, interquartile mean | 2.5 | 95 % interval ")
-    inform_returns(acceptance, "once", [1.0])
-    assert capsys.readouterr().out == "once | 1 | - | info\n"
+    assert lines[0] == "return | 3 ± 1.6 (std of 5) | elsewhere 2.6 | info"
+    assert lines[2].startswith("return, interquartile mean | 3 | 95 % interval ")
+    inform_returns(acceptance, "twice", [1.0, 1.0])
+    assert capsys.readouterr().out == "twice | 1 ± 0 (std of 2) | - | info\n"
