@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bayesdyn.data import Episode, Transitions, random_policy
+from bayesdyn.data import Episode, Transitions
+from bayesdyn.data.collection import NumpyPolicy
 from bayesdyn.loop.actions import Actions
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.mpc import Decision
@@ -49,14 +50,14 @@ class Actor(ABC):
         return {}
 
 
-class RandomActor(Actor):
-    """Draws actions from the action space."""
+class Explorer(Actor):
+    """Acts without a model, as an `Exploration` says."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], actions: Actions, generator: torch.Generator) -> None:
-        self.policy, self.actions = random_policy(env, generator), actions
+    def __init__(self, policy: NumpyPolicy, actions: Actions) -> None:
+        self.policy, self.actions = policy, actions
 
     def act(self, observation: np.ndarray, t: int) -> np.ndarray:
-        """Draw an action."""
+        """Ask the policy."""
         return self.actions.record(self.policy(observation))
 
 

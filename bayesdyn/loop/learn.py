@@ -13,8 +13,9 @@ import torch
 from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.loop.acting import Agent, Pilot, RandomActor, run_trial
+from bayesdyn.loop.acting import Agent, Explorer, Pilot, run_trial
 from bayesdyn.loop.actions import Actions, actions_of, check_observations
+from bayesdyn.loop.exploration import Exploration, Uniform
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.loop.run import Fit, Run
 from bayesdyn.loop.trial import Trial
@@ -28,6 +29,7 @@ def learn(
     *,
     trials: int,
     initial: int = 1,
+    explore: Exploration = Uniform(),  # noqa: B008
     replan_every: int | None = 1,
     warm_start: bool = False,
     online: bool = True,
@@ -37,7 +39,7 @@ def learn(
     stop: Callable[[Trial], bool] | None = None,
     monitor: Monitor | None = None,
 ) -> Run:
-    """Collect `initial` random trials, then `trials` times: fit on all data, plan and act, add the data.
+    """Collect `initial` trials that `explore` without a model, then `trials` times: fit on all data, plan and act, add the data.
 
     The lecture's ways (CS285, model-based reinforcement learning): 0.5 is `trials=1, replan_every=None` (one fit, one open-loop
     plan, with a planner whose horizon covers the trial), 1.0 several trials with `replan_every=None` (aggregated data), 1.5
@@ -70,7 +72,14 @@ def learn(
     check_observations(env)
     actions, monitor = actions_of(env.action_space), monitor or Monitor()
     agent.reset(actions.space)  # refuses a space that its planner cannot search before anything is written
-    settings = {"initial": initial, "replan_every": replan_every, "warm_start": warm_start, "online": online, "seed": seed}
+    settings = {
+        "initial": initial,
+        "explore": describe(explore),
+        "replan_every": replan_every,
+        "warm_start": warm_start,
+        "online": online,
+        "seed": seed,
+    }
     record = Run.start(run, {**_describe(env, model, agent), **settings})
     last = initial + trials
     for index in range(len(record.trials), last):
@@ -79,7 +88,7 @@ def learn(
         monitor.trial_started(index, last, env.spec.max_episode_steps if env.spec else None)
         streams = _Streams(seed, index)
         if index < initial:
-            trial = _random_trial(env, actions, index, streams, monitor)
+            trial = _random_trial(env, actions, explore, index, streams, monitor)
         else:
             fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
             agent.reset(actions.space, generator=streams.generator("act"))
@@ -138,8 +147,11 @@ def _fit(model: DynamicsModel, record: Run, index: int, *, warm: bool, streams: 
     return fit
 
 
-def _random_trial(env: gymnasium.Env[Any, Any], actions: Actions, index: int, streams: _Streams, monitor: Monitor) -> Trial:
-    log = run_trial(env, actions, RandomActor(env, actions, streams.generator("random")), streams.number("reset"), monitor)
+def _random_trial(
+    env: gymnasium.Env[Any, Any], actions: Actions, explore: Exploration, index: int, streams: _Streams, monitor: Monitor
+) -> Trial:
+    explorer = Explorer(explore(env, streams.generator("random")), actions)
+    log = run_trial(env, actions, explorer, streams.number("reset"), monitor)
     metrics = {"return": sum(log.rewards), "steps": float(len(log.rewards))}
     return Trial(index, False, log.episode(), log.complete_infos(), metrics=metrics)
 
