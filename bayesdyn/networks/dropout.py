@@ -1,4 +1,4 @@
-"""Dropout of hidden units: binary and relaxed masks, the penalty that makes their rates learnable, thinned networks."""
+"""Dropout of hidden units: binary and relaxed masks, and the penalty that makes their rates learnable."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,10 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError
-from bayesdyn.networks.function import NetworkFunction
 from bayesdyn.networks.network import Network
-from bayesdyn.networks.thinning import cut_out
 
 
 class Masks(ABC):
@@ -91,24 +88,3 @@ def weight_penalty(
 def rate_entropy(network: Network, log_odds: Float[Tensor, " H"]) -> Float[Tensor, ""]:
     """Return Σ_l K_l·H(p_l), where K_l is the width of hidden layer l: a constant unless the rates are learned."""
     return (entropy(log_odds) * log_odds.new_tensor(network.hidden)).sum()
-
-
-def thinned(function: NetworkFunction) -> NetworkFunction:
-    """Return the same draws with the dropped units cut out and each draw's factors multiplied into its weights.
-
-    Layers shrink to the most units that a draw keeps, rounded up to a multiple of 16. That pays for rates from about 0.2 on and
-    many rows per draw, and costs the memory of n weight sets. Raises `ConfigurationError` for a function without a mask per layer.
-
-    >>> wide = Network(3, (64,), 1)
-    >>> masks = Binary().draw(torch.zeros(1), wide.hidden, (5, 1), torch.Generator().manual_seed(0))
-    >>> thin = thinned(wide.function(wide.initial(1, torch.Generator().manual_seed(0)), masks=masks))
-    >>> thin.n, thin.width, thin.masks
-    (5, 48, None)
-    """
-    masks = [mask for mask in function.masks or () if mask is not None]
-    if len(masks) != len(function.weights) - 1 or not masks or function.weights[0].shape[0] != 1:
-        raise ConfigurationError("only draws of one network that have a mask for each of its hidden layers can be thinned")
-    weights, biases = cut_out(function.weights, function.biases, masks)
-    return NetworkFunction(
-        weights, biases, function.noise, function.noise_parameters, activation=function.activation.name, n=function.n
-    )

@@ -114,7 +114,7 @@ class NetworkFunction(Function):
         """Return the last layer, by the compiled kernel where that can answer, else by torch's products."""
         kernel = fused.kernel_for(h)
         if kernel is not None and self._fusible:
-            return kernel(h, self._packed, self.sets, torch.get_num_threads())
+            return kernel(h, self._packed, self.sets, fused.threads_for(self._packed, self.sets * h.shape[1]))
         parts = [
             forward(rows, self.weights, self.biases, self.activation, self.masks).to(self.noise_parameters.dtype)
             for rows in h.split(self._chunk(h), 1)

@@ -154,9 +154,17 @@ struct Networks {
     }
 };
 
+// Threads that are waited for, whatever happens.
+struct Crew {
+    std::vector<std::thread> threads;
+    ~Crew() {
+        for (std::thread& thread : threads) thread.join();
+    }
+};
+
 }  // namespace
 
-// Evaluate all sets at all rows with so many threads; returns 1 where memory or threads cannot be had, else 0.
+// Evaluate all sets at all rows with so many threads, or with as many of them as can be had; returns 1 where memory cannot, else 0.
 extern "C" int fused_networks(const float* x, long x_step, const float* const* packed, const long* steps, const long* widths,
                               long layers, long sets, long rows, int activation, int threads, float* out) {
     const Networks networks{x, packed, steps, widths, out, x_step, layers, sets, rows, ACTIVATIONS[activation]};
@@ -164,12 +172,17 @@ extern "C" int fused_networks(const float* x, long x_step, const float* const* p
     const long blocks = sets * networks.blocks(), parts = std::max(1L, std::min<long>(threads, blocks));
     try {
         const std::unique_ptr<floats[]> spare(new floats[parts * 2 * PANELS * stride]);
-        std::vector<std::thread> others;
-        for (long i = 1; i < parts; i++)
-            others.emplace_back(&Networks::work, &networks, blocks * i / parts, blocks * (i + 1) / parts,
-                                spare.get() + i * 2 * PANELS * stride, stride);
+        Crew others;
+        others.threads.reserve(parts - 1);
+        long begun = 1;
+        try {
+            for (; begun < parts; begun++)
+                others.threads.emplace_back(&Networks::work, &networks, blocks * begun / parts, blocks * (begun + 1) / parts,
+                                            spare.get() + begun * 2 * PANELS * stride, stride);
+        } catch (...) {  // no more threads: their parts are done below
+        }
         networks.work(0, blocks / parts, spare.get(), stride);
-        for (std::thread& other : others) other.join();
+        networks.work(blocks * begun / parts, blocks, spare.get(), stride);
     } catch (...) {
         return 1;
     }

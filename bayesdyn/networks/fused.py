@@ -11,6 +11,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 _UNITS = 4  # outputs that are computed together
+_LEAST_WORK = 2**25  # multiply-adds, about a millisecond: well above what starting a thread takes
 ACTIVATIONS = ("silu", "tanh", "relu")  # in the order of fused.cpp
 SOURCE = Path(__file__).with_name("fused.cpp")
 FLAGS = (
@@ -61,6 +63,16 @@ def pack(weights: Sequence[Float[Tensor, "_ _ _"]], biases: Sequence[Float[Tenso
     return Packed(tuple(layers), widths, ACTIVATIONS.index(activation))
 
 
+def threads_for(networks: Packed, rows: int) -> int:
+    """Return how many of `torch.get_num_threads()` are worth starting for so many rows, counted over all sets.
+
+    >>> threads_for(pack([torch.ones(1, 3, 5)], [torch.zeros(1, 1, 5)], "relu"), rows=1000)
+    1
+    """
+    work = rows * sum(before * after for before, after in pairwise(networks.widths))
+    return max(1, min(torch.get_num_threads(), work // _LEAST_WORK))
+
+
 class Kernel:
     """A compiled kernel; raises `OSError` for a file that cannot be loaded."""
 
@@ -72,7 +84,7 @@ class Kernel:
     def __call__(self, x: Float[Tensor, "a R D"], networks: Packed, sets: int, threads: int) -> Float[Tensor, "L R columns"]:
         """Return the last layer's columns of L networks at rows of their own (a = L) or at shared rows (a = 1)."""
         x = x.contiguous()
-        out = torch.empty(sets, x.shape[1], networks.widths[-1])
+        out = x.new_empty(sets, x.shape[1], networks.widths[-1])
         count = len(networks.layers)
         packed = (ctypes.c_void_p * count)(*(layer.data_ptr() for layer in networks.layers))
         steps = (ctypes.c_long * count)(*(layer.stride(0) if layer.shape[0] > 1 else 0 for layer in networks.layers))
@@ -90,7 +102,7 @@ class Kernel:
             ctypes.c_void_p(out.data_ptr()),
         )
         if failed:
-            raise MemoryError(f"no memory or no threads for {sets} networks at {x.shape[1]} rows on {threads} threads")
+            raise MemoryError(f"no memory for {sets} networks at {x.shape[1]} rows on {threads} threads")
         return out
 
 

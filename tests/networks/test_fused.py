@@ -1,6 +1,8 @@
 """The compiled kernel against torch's own products, and networks in bfloat16."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,6 +19,24 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> fused.Kernel:
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler here")
     return fused.Kernel(build(tmp_path_factory.mktemp("kernel") / "fused.so"))
+
+
+@pytest.fixture
+def two_threads():
+    """Let torch have two threads, whatever it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def double_by_default():
+    """Let torch make float64 where nothing else is asked for."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture
@@ -77,6 +97,60 @@ def test_a_row_is_answered_alike_whatever_the_others_are_and_on_every_number_of_
         packed = function._packed
         for threads in (2, 3, 64):
             assert torch.equal(kernel(x, packed, 2, threads), kernel(x, packed, 2, 1))
+
+
+def test_few_rows_are_left_to_one_thread(two_threads) -> None:
+    packed = make_function(1, 1, (200, 200))._packed  # 3 x 200 + 200 x 200 + 200 x 4 multiply-adds a row
+    enough = -(-(2 * 2**25) // 41400)
+    assert [fused.threads_for(packed, rows) for rows in (0, 1, 20, enough - 1, enough, 10**6)] == [1, 1, 1, 1, 2, 2]
+
+
+def test_layers_ask_for_as_many_threads_as_their_rows_are_worth(kernel, install, two_threads) -> None:
+    asked = []
+
+    class Recorded(fused.Kernel):
+        def __call__(self, x, networks, sets, threads):
+            asked.append(threads)
+            return super().__call__(x, networks, sets, threads)
+
+    install(Recorded(kernel.path))
+    function = make_function(2, 2, (200, 200))
+    with torch.no_grad():
+        for rows in (20, 1000):
+            function(torch.zeros(2, rows, 3))
+    assert asked == [1, 2]
+
+
+_STARVED = """
+import resource, sys
+from ctypes import CDLL, addressof, c_float, c_long, c_void_p
+kernel, rows = CDLL(sys.argv[1]).fused_networks, 64 * 480
+x, packed, out = (c_float * rows)(*range(rows)), (c_float * 8)(1, 1, 1, 1, 2, 2, 2, 2), (c_float * (4 * rows))()
+pointers, steps, widths = (c_void_p * 1)(addressof(packed)), (c_long * 1)(0), (c_long * 2)(1, 4)
+pages, (_, most) = int(open("/proc/self/statm").read().split()[0]), resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**25, most))
+failed = kernel(x, c_long(0), pointers, steps, widths, c_long(1), c_long(1), c_long(rows), 0, 64, out)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+assert failed == 0
+assert all(out[4 * row] == 1 + 2 * row for row in range(rows))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_rows_are_answered_where_the_system_refuses_more_threads(kernel) -> None:
+    """64 threads' stacks take more than the 32 MB that this process may still have."""
+    ended = subprocess.run([sys.executable, "-c", _STARVED, str(kernel.path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("rows", [0, 50])
+def test_answers_do_not_depend_on_the_default_dtype(kernel, install, rows: int, double_by_default) -> None:
+    function, x = make_function(3, 3).to(dtype=torch.float32), torch.randn(3, rows, 3, generator=generator(8)).float()
+    install(kernel)
+    with torch.no_grad():
+        answer, exact = function(x), function.to(dtype=torch.float64)(x.double())
+    assert answer.mean.dtype == answer.var.dtype == torch.float32
+    torch.testing.assert_close(answer.mean.double(), exact.mean, rtol=1e-5, atol=5e-6)
 
 
 @pytest.mark.parametrize("activation", fused.ACTIVATIONS)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError, ShapeError
 from bayesdyn.networks import Network, NetworkFunction, OutOfBag, Parameters, Training
-from bayesdyn.networks.dropout import Binary, Relaxed, entropy, rate_entropy, thinned, weight_penalty
+from bayesdyn.networks.dropout import Binary, Relaxed, entropy, rate_entropy, weight_penalty
 from bayesdyn.networks.dropout_training import Dropped, penalty
 from bayesdyn.posteriors.dropout import ConcreteDropout, DropoutPosterior, MCDropout
 from bayesdyn.testing import check_posterior
@@ -137,7 +137,7 @@ def test_a_draw_keeps_its_masks_when_the_posterior_moves_on(small: DropoutPoster
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.97])
 def test_thinned_draws_answer_like_masked_ones(rate: float) -> None:
     _, _, function = masked(7, rate, hidden=(70, 40))
-    thin = thinned(function)
+    thin = function.for_many_rows()
     x = torch.randn(7, 5, 2, generator=generator(2), dtype=torch.float64)
     for rows in (x, x[:1]):
         torch.testing.assert_close(thin(rows).mean, function(rows).mean, rtol=1e-11, atol=1e-11)
@@ -148,10 +148,10 @@ def test_thinned_draws_answer_like_masked_ones(rate: float) -> None:
     ]
 
 
-def test_functions_without_masks_cannot_be_thinned() -> None:
+def test_functions_without_masks_stay_as_they_are() -> None:
     network, parameters, _ = masked(2, 0.5)
-    with pytest.raises(ConfigurationError, match="mask"):
-        thinned(network.function(parameters))
+    function = network.function(parameters)
+    assert function.for_many_rows() is function
 
 
 # The objective
