@@ -94,7 +94,7 @@ class MujocoTask(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         self._action = np.zeros(self.model.nu)
         start = torch.from_numpy(state)
         self._observation = self.observe(start, start)
-        return self._observation.numpy(), self._info()
+        return self._seen(), self._info()
 
     def step(self, action: Numbers) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Hold `action` [A] for `frame_skip` steps and return (observation, reward, False, False, info)."""
@@ -110,7 +110,7 @@ class MujocoTask(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         observation = self.observe(torch.from_numpy(before), torch.from_numpy(after))
         reward = float(self.reward(self._observation, torch.from_numpy(applied), observation))
         self._observation, self._action = observation, applied
-        return observation.numpy(), reward, False, False, self._info()
+        return self._seen(), reward, False, False, self._info()
 
     def present(self) -> Float[Tensor, "S"]:
         """Return the last observation, for `KnownPlant`."""
@@ -150,6 +150,10 @@ class MujocoTask(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _seen(self) -> np.ndarray:
+        # A copy: the next reward is of the observation kept here, which users may not move.
+        return self._observation.numpy().copy()
 
     def _info(self) -> dict[str, Any]:
         state = self.state

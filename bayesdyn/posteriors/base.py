@@ -169,12 +169,16 @@ def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
             raise DataError(f"{name} has {count} non-finite values, first in row {row}, column {column}; remove those rows")
 
 
+# Columns smaller than this are constant: whitening subtracts their mean, and rounding is what remains.
+_CONSTANT_RMS = 1e-6
+
+
 def scale_warnings(x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> tuple[str, ...]:
     """Return a sentence if a column's size is far from 1, where default priors, bounds and learning rates no longer fit."""
     found = []
     for name, values in (("x", x), ("y", y)):
         rms = values.double().square().mean(0).sqrt()
-        odd = ((rms > 10) | ((rms < 0.1) & (rms > 0))).nonzero().flatten().tolist()
+        odd = ((rms > 10) | ((rms < 0.1) & (rms > _CONSTANT_RMS))).nonzero().flatten().tolist()
         if odd:
             found.append(
                 f"{name} is not whitened (root mean square of column {odd[0]}: {float(rms[odd[0]]):.2g}); the bounds and priors "

@@ -118,3 +118,19 @@ def test_every_torque_of_the_box_has_an_effect_of_its_own(env, joint):
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized")
 def test_is_a_gymnasium_environment():
     check_env(gymnasium.make("bayesdyn/PETSPusher-v0").unwrapped, skip_render_check=True)
+
+
+def test_what_is_returned_belongs_to_the_caller(env):
+    """The reward is of the positions before the step: writing into the observation must not move them."""
+
+    def paid(spoil):
+        seen, _ = env.reset(seed=0)
+        rewards = []
+        for _ in range(2):
+            if spoil:
+                seen += 1.0
+            seen, reward, *_ = env.step(np.zeros(7))
+            rewards.append(reward)
+        return rewards
+
+    assert paid(spoil=True) == paid(spoil=False)

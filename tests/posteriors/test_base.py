@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.numerics import fresh_generator
-from bayesdyn.posteriors.base import PREDICTIVE_DRAWS, FitReport, Posterior, check_training_data, r_squared
+from bayesdyn.posteriors.base import PREDICTIVE_DRAWS, FitReport, Posterior, check_training_data, r_squared, scale_warnings
 from bayesdyn.testing.conformance import shape_checks_off
 
 
@@ -202,3 +202,12 @@ def test_r_squared_does_not_depend_on_the_units() -> None:
     x, y = data()
     prediction = y + 0.3 * x[:, :2]
     assert r_squared(1e-4 * y, 1e-4 * prediction) == pytest.approx(r_squared(y, prediction))
+
+
+def test_columns_of_another_scale_are_named_and_constant_ones_are_not() -> None:
+    """A whitened constant column is rounding, about 1e-17."""
+    x, y = data()
+    constant = torch.full((len(x), 1), 1e-17, dtype=x.dtype)
+    assert scale_warnings(torch.cat([x, constant], 1), torch.cat([y, torch.zeros_like(constant)], 1)) == ()
+    (said,) = scale_warnings(torch.cat([x, 1e-3 * x], 1), y)
+    assert "root mean square of column 3" in said
