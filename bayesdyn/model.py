@@ -13,7 +13,7 @@ from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe, differences
 from bayesdyn.data.storage import load_tensors, save_tensors
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.errors import FileError
+from bayesdyn.errors import DataError, FileError
 from bayesdyn.functions import Function
 from bayesdyn.numerics import keep_buffers_on_error
 from bayesdyn.posteriors.base import FitReport, Posterior
@@ -82,8 +82,13 @@ class DynamicsModel(nn.Module):
     ) -> FitReport:
         """Fit the codec's statistics, then the posterior, on all transitions, an episode being a group (`fit_groups`).
 
-        Raises what the codec's and the posterior's `fit` raise; both are then as they were before, after Ctrl-C too.
+        Raises `DataError` for anything but `Transitions`, and what the codec's and the posterior's `fit` raise; both are then as
+        they were before, after Ctrl-C too.
         """
+        if not isinstance(transitions, Transitions):
+            raise DataError(
+                f"fit wants Transitions; got a {type(transitions).__name__}: Transitions.from_episodes makes them of episodes"
+            )
         with keep_buffers_on_error(self):
             self.codec.fit(transitions)
             dtype = self.posterior.dtype

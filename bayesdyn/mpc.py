@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,16 +12,9 @@ from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.numerics import private_generator
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
 from bayesdyn.planners import ActionSpace, Budget, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners.spaces import check_space
 from bayesdyn.rewards import Reward, Termination
-from bayesdyn.rollout import Noise, Propagation, SampledDynamics, TerminalValue, Trajectory, TSInf, rollout
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Anything that draws dynamics: a `DynamicsModel` or your own (`precision` is passed only where `MPC` was given one)."""
-
-    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
-        """Draw n dynamics."""
+from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Sampler, TerminalValue, Trajectory, TSInf, rollout
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ class MPC:
 
     def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
         """Start an episode: forget the previous plan; `generator` feeds all draws until the next reset (default: seed 0)."""
-        self._warm_start = self.planner.start(space.to(self.dtype, self.device), batch)
+        self._warm_start = self.planner.start(check_space(space).to(self.dtype, self.device), batch)
         self._generator = generator or torch.Generator().manual_seed(0)
         self.decision = None
         self._executed = 0

@@ -308,3 +308,9 @@ def test_a_rollout_of_a_model_keeps_one_theta(model: bd.DynamicsModel) -> None:
     )  # fmt: skip
     assert long.states.dtype == torch.float32
     assert long.finite.all()
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_episodes_are_refused_with_the_way_to_transitions() -> None:
+    with pytest.raises(DataError, match=r"got a list: Transitions.from_episodes"):
+        bd.DynamicsModel(bd.Codec(), POSTERIORS["ExactGP"]()).fit([bd.Episode.from_arrays([[0.0], [1.0]], [[1.0]])])

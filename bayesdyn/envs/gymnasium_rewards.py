@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bayesdyn.errors import ConfigurationError
+
 _TORQUE_LIMIT = 2.0
 _SPEED_LIMIT = 8.0
 _LINK = 0.6
@@ -143,7 +145,7 @@ class HalfCheetahV5Reward:
 
     v is no part of the environment's observation, whose coordinate 8 is the speed at the end of the step and is off by up to 0.6:
     make the environment with `make("HalfCheetah-v5", observe_infos=("x_velocity",))` and v is coordinate `speed` of the next
-    observation. Called with next_state [..., > speed] and action [..., 6], gives [...].
+    observation. Called with next_state [..., > speed] and action [..., 6], gives [...]. Raises `ConfigurationError` for shorter states.
     Source: Gymnasium, `mujoco/half_cheetah_v5.py`.
 
     >>> HalfCheetahV5Reward()(torch.zeros(18), torch.ones(6), torch.tensor([0.0] * 17 + [2.0])).item()
@@ -158,6 +160,11 @@ class HalfCheetahV5Reward:
         self, state: Float[Tensor, "..."], action: Float[Tensor, "... 6"], next_state: Float[Tensor, "*batch S"]
     ) -> Float[Tensor, "*batch"]:
         """Return the reward of each step."""
+        if next_state.shape[-1] <= self.speed:
+            raise ConfigurationError(
+                f"HalfCheetahV5Reward reads the speed in coordinate {self.speed}; got states of {next_state.shape[-1]}: learn in "
+                'make("HalfCheetah-v5", observe_infos=("x_velocity",)), and give a KnownPlant an observer that appends it'
+            )
         return self.forward_weight * next_state[..., self.speed] - self.action_weight * action.square().sum(-1)
 
 

@@ -10,8 +10,8 @@ from bayesdyn.errors import NotFittedError
 from bayesdyn.imagination.episodes import Episodes
 from bayesdyn.imagination.spaces import model_actions
 from bayesdyn.imagination.worlds import StartStates, Worlds
-from bayesdyn.mpc import Sampler
 from bayesdyn.rewards import Reward, Termination
+from bayesdyn.rollout import Sampler
 
 
 class ImaginedEnv(gymnasium.Env[np.ndarray, Any]):

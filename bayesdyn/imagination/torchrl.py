@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from bayesdyn.errors import ConfigurationError, MissingExtraError
 from bayesdyn.imagination.worlds import StartStates, Worlds
-from bayesdyn.mpc import Sampler
 from bayesdyn.numerics import fresh_generator
 from bayesdyn.rewards import Reward, Termination
+from bayesdyn.rollout import Sampler
 
 
 def torchrl_env(

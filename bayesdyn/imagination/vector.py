@@ -14,8 +14,8 @@ from bayesdyn.imagination.episodes import Episodes, Lived
 from bayesdyn.imagination.single import unbounded_observations
 from bayesdyn.imagination.spaces import model_actions
 from bayesdyn.imagination.worlds import StartStates, Worlds
-from bayesdyn.mpc import Sampler
 from bayesdyn.rewards import Reward, Termination
+from bayesdyn.rollout import Sampler
 
 # So many draws of θ are held at once where the user does not say.
 _DRAWS = 64

@@ -8,9 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
-from bayesdyn.mpc import Sampler
 from bayesdyn.rewards import Reward, Termination
-from bayesdyn.rollout import SampledDynamics
+from bayesdyn.rollout import SampledDynamics, Sampler
 
 StartStates = Tensor | Callable[[int, torch.Generator], Tensor]
 """Where episodes begin: states [M, S] to choose from, or (count, generator) -> states [count, S]."""

@@ -1,10 +1,24 @@
 """The loop of model-based reinforcement learning: collect, fit, plan, act, aggregate, repeat."""
 
 from bayesdyn.loop.acting import Agent
+from bayesdyn.loop.actions import Actions, actions_of
 from bayesdyn.loop.exploration import Coloured, Exploration, Uniform
 from bayesdyn.loop.learn import learn
 from bayesdyn.loop.monitor import Monitor, RichMonitor
 from bayesdyn.loop.run import Fit, Run
 from bayesdyn.loop.trial import Trial
 
-__all__ = ["Agent", "Coloured", "Exploration", "Fit", "Monitor", "RichMonitor", "Run", "Trial", "Uniform", "learn"]
+__all__ = [
+    "Actions",
+    "Agent",
+    "Coloured",
+    "Exploration",
+    "Fit",
+    "Monitor",
+    "RichMonitor",
+    "Run",
+    "Trial",
+    "Uniform",
+    "actions_of",
+    "learn",
+]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.planners.budget import Budget
-from bayesdyn.planners.spaces import ActionSpace
+from bayesdyn.planners.spaces import ActionSpace, check_space
 
 Evaluate = Callable[[Tensor], Tensor]
 """actions [T, B, c, A] -> scores [B, c], the larger the better; non-finite scores drop their candidate."""
@@ -87,9 +87,9 @@ class Planner(ABC):
     def start(self, space: ActionSpace, batch: int = 1) -> WarmStart:
         """Return the state of a new episode for `batch` environments: the middle of the space everywhere.
 
-        Raises `ConfigurationError` for a batch below 1 and for a space that the planner cannot search.
+        Raises `ConfigurationError` for a batch below 1, for a space that the planner cannot search, and for a space of Gymnasium.
         """
-        self.accept(space)
+        self.accept(check_space(space))
         if batch < 1:
             raise ConfigurationError(f"start wants a batch of at least 1 environment; got {batch}")
         return WarmStart(space, space.middle.expand(self.horizon, batch, space.size).clone())

@@ -187,3 +187,17 @@ class Choices(ActionSpace):
     def choices(self, planner: str) -> "Choices":
         """Return the choices themselves."""
         return self
+
+
+def check_space(space: ActionSpace) -> ActionSpace:
+    """Return the space; raises `ConfigurationError` for anything else, such as Gymnasium's own.
+
+    >>> check_space(Choices.of([3])).size
+    1
+    """
+    if not isinstance(space, ActionSpace):
+        raise ConfigurationError(
+            f"planners search a Box or Choices of bayesdyn.planners; got {space} ({type(space).__module__}): make one with "
+            "Box.of(low, high) or Choices.of(sizes), or bayesdyn.loop.actions_of(env.action_space).space from a space of Gymnasium"
+        )
+    return space

@@ -11,13 +11,13 @@ from bayesdyn import loop
 from bayesdyn.codec import Codec
 from bayesdyn.loop import Monitor, Run, Trial
 from bayesdyn.model import DynamicsModel
-from bayesdyn.mpc import MPC, Sampler
+from bayesdyn.mpc import MPC
 from bayesdyn.planners import Planner
 from bayesdyn.posteriors import Posterior
 from bayesdyn.presets.facts import Environment
 from bayesdyn.presets.names import find, posteriors
 from bayesdyn.rewards import Reward
-from bayesdyn.rollout import Propagation, TSInf
+from bayesdyn.rollout import Propagation, Sampler, TSInf
 
 
 @dataclass(frozen=True)

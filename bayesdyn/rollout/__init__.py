@@ -1,6 +1,16 @@
 """Trajectories under sampled dynamics: `rollout` and the propagation strategies."""
 
-from bayesdyn.rollout.propagation import TS1, Mean, MomentMatching, Noise, PlainDynamics, Propagation, SampledDynamics, TSInf
+from bayesdyn.rollout.propagation import (
+    TS1,
+    Mean,
+    MomentMatching,
+    Noise,
+    PlainDynamics,
+    Propagation,
+    SampledDynamics,
+    Sampler,
+    TSInf,
+)
 from bayesdyn.rollout.rollout import TerminalValue, Trajectory, rollout
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "PlainDynamics",
     "Propagation",
     "SampledDynamics",
+    "Sampler",
     "TSInf",
     "TerminalValue",
     "Trajectory",

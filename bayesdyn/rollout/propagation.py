@@ -26,6 +26,14 @@ class SampledDynamics(Protocol):
         """Return the next state's Gaussian for each draw."""
 
 
+@runtime_checkable
+class Sampler(Protocol):
+    """Anything that draws dynamics: a `DynamicsModel` or your own (`precision` is passed only where `MPC` was given one)."""
+
+    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
+        """Draw n dynamics."""
+
+
 @dataclass(frozen=True)
 class PlainDynamics:
     """A plain callable (state, action) -> Gaussian as n draws of the dynamics: a known plant, a simulator, your own model.
@@ -41,8 +49,20 @@ class PlainDynamics:
         """Return the callable's Gaussian, [n, ..., S]."""
         return self.step(state, action)
 
-    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> "PlainDynamics":
-        """Return itself as n draws, all alike: what is known is a model to plan with, too."""
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        precision: torch.dtype | None = None,
+    ) -> "PlainDynamics":
+        """Return itself as n draws, all alike: what is known is a model to plan with, too.
+
+        Raises `ConfigurationError` for a `precision`, which only networks have.
+        """
+        if precision is not None:
+            raise ConfigurationError(f"a plain callable computes as it was written; leave precision={precision} out")
         return replace(self, n=n)
 
 

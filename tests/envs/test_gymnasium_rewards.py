@@ -17,7 +17,7 @@ from bayesdyn.envs import (
     make,
     pendulum_v1_step,
 )
-from bayesdyn.errors import FileError
+from bayesdyn.errors import ConfigurationError, FileError
 
 mujoco = pytest.importorskip("mujoco")
 
@@ -131,3 +131,8 @@ def test_the_fixed_model_is_written_once_and_whole(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="folder"):
         fixed_pusher_model(tmp_path / "file")
+
+
+def test_a_reward_on_the_speed_says_how_to_observe_it():
+    with pytest.raises(ConfigurationError, match=r"coordinate 17; got states of 17: .*observe_infos"):
+        HalfCheetahV5Reward()(torch.zeros(17), torch.zeros(6), torch.zeros(17))

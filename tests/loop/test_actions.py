@@ -74,3 +74,12 @@ def test_discrete_actions_are_learned_and_planned() -> None:
     run = bd.learn(env, model, agent, trials=2)
     assert {float(a) for trial in run.trials for a in trial.episode.actions.flatten()} <= {0.0, 1.0, 2.0}
     assert run.trials[-1].metrics["return"] > run.trials[0].metrics["return"]
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_an_agent_is_reset_for_the_planners_own_space() -> None:
+    space = spaces.Box(-1.0, 1.0, (1,))
+    agent = bd.MPC(bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s))), bd.planners.ICEM(), reward)
+    with pytest.raises(ConfigurationError, match=r"bayesdyn.loop.actions_of\(env.action_space\).space"):
+        agent.reset(space)
+    agent.reset(bd.loop.actions_of(space).space)

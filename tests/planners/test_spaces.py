@@ -2,6 +2,7 @@
 
 import math
 
+import gymnasium
 import pytest
 import torch
 
@@ -105,3 +106,11 @@ def test_a_scale_is_a_positive_number(scale: float) -> None:
 def test_choices_have_categories(sizes: list | torch.Tensor) -> None:
     with pytest.raises(ConfigurationError, match="at least 1 category"):
         Choices.of(sizes)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("space", [gymnasium.spaces.Box(-1.0, 1.0, (1,)), gymnasium.spaces.Discrete(3)], ids=["Box", "Discrete"])
+def test_spaces_of_gymnasium_are_refused_and_the_way_to_one_named(space: gymnasium.Space) -> None:
+    for planner in (ICEM(), DiscreteCEM(), RandomShooting()):
+        with pytest.raises(ConfigurationError, match=r"bayesdyn.loop.actions_of\(env.action_space\)"):
+            planner.start(space)

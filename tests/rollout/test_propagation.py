@@ -304,3 +304,8 @@ def test_returns_split_into_the_variance_of_theta_and_of_noise() -> None:
     between = horizon**2 + horizon * 0.25 / p
     assert abs(split.epistemic.item() - horizon**2) < 4 * between * math.sqrt(2 / (n - 1))
     assert abs(split.aleatoric.item() - horizon * 0.25) < 4 * horizon * 0.25 * math.sqrt(2 / (n * (p - 1)))
+
+
+def test_a_plain_callable_has_no_precision() -> None:
+    with pytest.raises(ConfigurationError, match=r"leave precision=torch.bfloat16 out"):
+        bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s))).sample(2, precision=torch.bfloat16)
