@@ -145,7 +145,8 @@ class HalfCheetahV5Reward:
 
     v is no part of the environment's observation, whose coordinate 8 is the speed at the end of the step and is off by up to 0.6:
     make the environment with `make("HalfCheetah-v5", observe_infos=("x_velocity",))` and v is coordinate `speed` of the next
-    observation. Called with next_state [..., > speed] and action [..., 6], gives [...]. Raises `ConfigurationError` for shorter states.
+    observation. Called with next_state [..., > speed] and action [..., 6], gives [...]; raises `ConfigurationError` for shorter
+    states.
     Source: Gymnasium, `mujoco/half_cheetah_v5.py`.
 
     >>> HalfCheetahV5Reward()(torch.zeros(18), torch.ones(6), torch.tensor([0.0] * 17 + [2.0])).item()
