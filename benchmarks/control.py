@@ -21,7 +21,8 @@ from benchmarks.acceptance import RESULTS, Acceptance
 from benchmarks.statistics import inform_returns
 
 RUNS = Path(__file__).resolve().parents[1] / "build" / "benchmark_runs"
-METRICS = ("return", "steps", "fit_seconds", "fit_nll", "nll", "coverage90", "predicted_return", "epistemic_share", "dropped_share")
+METRICS = ("return", "steps", "fit_seconds", "fit_nll", "nll", "coverage90", "epistemic_share", "dropped_share")
+PROMISE = ("planned_return", "realised_return")
 CLOCK = ("plans_per_second", "plan_seconds_p50", "plan_seconds_p99", "slowest_plan_seconds", "late_plans")
 
 
@@ -121,13 +122,13 @@ def write_curves(name: str, curves: dict[str, list[Curve]]) -> Path:
     """Write one row per study, seed and trial to benchmarks/results/NAME-curves.csv, atomically."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["study", "seed", "trial", "controlled", "total_steps", *METRICS, *CLOCK])
+    writer.writerow(["study", "seed", "trial", "controlled", "total_steps", *METRICS, *PROMISE, *CLOCK])
     for study, seeds in curves.items():
         for curve in seeds:
             total = 0
             for row in curve.rows:
                 total += int(row["steps"])
-                figures = [f"{row[metric]:.6g}" if metric in row else "" for metric in (*METRICS, *CLOCK)]
+                figures = [f"{row[metric]:.6g}" if metric in row else "" for metric in (*METRICS, *PROMISE, *CLOCK)]
                 writer.writerow([study, curve.seed, int(row["trial"]), int(row["controlled"]), total, *figures])
     path = RESULTS / f"{name}-curves.csv"
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))

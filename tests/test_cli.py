@@ -52,6 +52,7 @@ def test_version():
     [
         (("learn", "bayesdyn/CartPoleSwingup-v0"), f"did you mean '{CARTPOLE_ID}'?"),
         (("learn", CARTPOLE_ID, "--posterior", "ensembel"), "did you mean 'ensemble'? Known: gp, sparse-gp, ensemble"),
+        (("learn", CARTPOLE_ID, "--latency", "0"), "latency of more than 0"),
         (("compare", "quarter-dron"), "known is quarter-drone"),
         (("compare", "quarter-drone", "--posterior", "gpp"), "did you mean 'gp'?"),
         (("compare", "nowhere.csv"), "nowhere.csv"),
@@ -64,6 +65,7 @@ def test_a_mistake_is_one_line_that_helps(arguments, said, tmp_path, monkeypatch
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert said in result.stderr
+    assert result.stdout.strip() == ""
     assert len(result.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -25,6 +25,9 @@ def learn(
         int | None, typer.Option(min=1, help="Trials in which the model plans; random ones come before (default: the preset's).")
     ] = None,
     replan_every: Annotated[int, typer.Option(min=0, help="Steps between plans; 0 plans once per trial (open loop).")] = 1,
+    latency: Annotated[
+        float | None, typer.Option(help="Milliseconds that a plan may take; how much it searches then depends on the machine.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run (default: runs/ENV-PRESET-POSTERIOR).", show_default=False)
     ] = None,
@@ -43,14 +46,19 @@ def learn(
       bayesdyn learn bayesdyn/CartPoleSwingUp-v0 --posterior ensemble --trials 8 --out runs/swing-up
 
       bayesdyn learn bayesdyn/PETSCartPole-v0 --preset pets --trials 10
+
+      bayesdyn learn bayesdyn/PETSCartPole-v0 --latency 40
     """
     task = replace(presets.task(environment, preset), replan_every=replan_every or None)
     name = posterior or task.default
+    task.agent(task.model(name), latency)  # what cannot be made is refused before anything is said
     folder = out or Path("runs") / f"{environment.rpartition('/')[2]}-{preset}-{name}"
     place = scenario(environment)
     console.print(f"[bold]{name}[/] learns [bold]{place.name}[/]: {place.task}", highlight=False)
+    if place.differs:
+        console.print(f"The planner's reward is not quite what the environment pays: {place.differs}", highlight=False)
     with RichMonitor(name, place.info, console) as monitor:
-        run = task.learn(name, trials=trials, run=folder, seed=seed, monitor=monitor)
+        run = task.learn(name, latency=latency, trials=trials, run=folder, seed=seed, monitor=monitor)
     console.print(trial_table(run))
     where_to_look(write_report(folder / "report.html", {name: run}))
 

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -65,7 +65,8 @@ class Pilot(Actor):
     """Lets an agent act, with a new plan every `replan_every` steps (None: one plan), and keeps what it thought at each step.
 
     Only steps at which the agent has a decision count. `learn_from` is told each transition as soon as it is known; without
-    `keep_fans` what the plans imagined is dropped, which long trials of large states want.
+    `keep_fans` what the plans imagined is dropped, which long trials of large states want. `warm_up` is called with the first
+    observation, before any clock runs.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class Pilot(Actor):
         replan_every: int | None,
         learn_from: Callable[[Transitions], None] | None = None,
         keep_fans: bool = True,
+        warm_up: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.agent, self.replan_every, self.learn_from, self.keep_fans = agent, replan_every, learn_from, keep_fans
+        self.warm_up = warm_up
         self.fans: list[Tensor] = []
         self.ages: list[int] = []
-        self.expected = 0.0
+        self.first_plan: list[float] = []
         self.seconds: list[float] = []
         self.late = self.dropped = self.candidates = 0
         self.shares: list[float] = []
@@ -87,11 +90,15 @@ class Pilot(Actor):
 
     def act(self, observation: np.ndarray, t: int) -> np.ndarray:
         """Ask the agent."""
+        if t == 0 and self.warm_up is not None:
+            self.warm_up(torch.as_tensor(observation))
         replan = t == 0 if self.replan_every is None else t % self.replan_every == 0
         started = time.perf_counter()
         action = self.agent.act(torch.as_tensor(observation), replan=replan)
         if self.agent.decision is not None:
             self._keep(self.agent.decision, time.perf_counter() - started)
+            if t == 0:
+                self.first_plan = self.agent.decision.imagined.rewards.flatten(1).mean(1).tolist()
         return action.detach().cpu().double().numpy()
 
     def observe(self, transition: Transitions) -> None:
@@ -105,7 +112,6 @@ class Pilot(Actor):
         self.ages.append(0 if fresh else self.ages[-1] + 1)
         if self.keep_fans:
             self.fans.append(decision.imagined.states.flatten(1, 2).squeeze(2).float().cpu())
-        self.expected += float(decision.imagined.rewards[self.ages[-1]].mean())
         if fresh:
             self.seconds.append(seconds)
             self.late += decision.late
@@ -130,10 +136,22 @@ class Pilot(Actor):
         """What a person should know about the plans."""
         return tuple(f"{count} of {len(self.seconds)} plans {said}" for said, count in self.said.items())
 
-    def metrics(self) -> dict[str, float]:
-        """Return how fast the plans came, what was expected of them, and how sure the model was.
+    def promise(self, rewards: Sequence[float], terminated: bool) -> dict[str, float]:
+        """Return what the first plan expected to earn over its horizon, and what the same steps of the trial earned.
 
-        predicted_return   the sum of the rewards that the plan in force expected at each step
+        planned_return    Σ_t of the imagined rewards, t below the horizon, mean over all trajectories
+        realised_return   Σ_t of the environment's rewards over the same steps; after the end of the episode there are none
+
+        Both stop where the trial is cut short. Later plans may do better than the first; no discount, no terminal value.
+        """
+        if not self.first_plan:
+            return {}
+        steps = len(self.first_plan) if terminated else min(len(self.first_plan), len(rewards))
+        return {"planned_return": sum(self.first_plan[:steps]), "realised_return": sum(rewards[:steps])}
+
+    def metrics(self) -> dict[str, float]:
+        """Return how fast the plans came, and how sure the model was.
+
         plan_seconds_p50   median, p99 and largest wall clock of a plan; `late_plans` exceeded the agent's latency
         epistemic_share    mean share of the imagined return's variance that is the model's ignorance; with several particles only
         dropped_share      share of candidates whose return was not finite
@@ -142,7 +160,6 @@ class Pilot(Actor):
             return {}
         share = {"epistemic_share": float(np.mean(self.shares))} if self.shares else {}
         return {
-            "predicted_return": self.expected,
             "plans_per_second": len(self.seconds) / sum(self.seconds),
             "plan_seconds_p50": float(np.quantile(self.seconds, 0.5)),
             "plan_seconds_p99": float(np.quantile(self.seconds, 0.99)),

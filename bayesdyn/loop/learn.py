@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from torch import Tensor
 
 from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe
@@ -34,6 +35,7 @@ def learn(
     warm_start: bool = False,
     online: bool = True,
     keep_fans: bool = True,
+    warm_up: Callable[[Tensor], None] | None = None,
     run: str | Path | None = None,
     seed: int = 0,
     stop: Callable[[Trial], bool] | None = None,
@@ -50,7 +52,8 @@ def learn(
     trial has its own random numbers, drawn from `seed`. The environment has to end its episodes (`gymnasium.wrappers.TimeLimit`).
 
     Discrete actions are category numbers in the data (`Codec(choices=...)` makes features of them) and want a discrete planner.
-    `keep_fans=False` keeps no imagined trajectories, which long trials of large states want.
+    `keep_fans=False` keeps no imagined trajectories, which long trials of large states want. `warm_up` is called with the first
+    observation of each controlled trial, before plans are timed: `agent.warm_up` for an `MPC` with a latency.
 
     Raises `ConfigurationError` for environments without bounded actions (a vector Box, Discrete or MultiDiscrete) or vector
     observations and for a folder that holds another run, `FileError` for a damaged one.
@@ -92,7 +95,7 @@ def learn(
         else:
             fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
             agent.reset(actions.space, generator=streams.generator("act"))
-            pilot = Pilot(agent, replan_every, model.append if online else None, keep_fans)
+            pilot = Pilot(agent, replan_every, model.append if online else None, keep_fans, warm_up)
             trial = _controlled_trial(env, actions, model, pilot, fit, index, streams, monitor)
         record.add(trial)
         monitor.trial_finished(trial)
@@ -179,6 +182,7 @@ def _controlled_trial(
         "fit_seconds": fit.seconds,
         "fit_nll": fit.nll,
         **pilot.metrics(),
+        **pilot.promise(log.rewards, log.terminated),
         **one_step_scores(model, Transitions.from_episodes([episode])),
     }
     warnings = (*fit.warnings, *pilot.warnings)

@@ -22,9 +22,10 @@ class Trial:
     infos      numeric infos of the environment after each step, [T] or [T, k] each
     imagined   the fan of trajectories that the plan in force at step t was expected to follow, [T, H+1, n·p, S]; no steps if none
     age        how many steps ago that plan was made, [T]
-    metrics    return and steps; of a controlled trial also fit_seconds, fit_nll, predicted_return (the sum of the rewards that the
-               plan in force expected at each step), plans_per_second, slowest_plan_seconds, and the model's one-step scores on the
-               trial before it learned from it: nll (per dimension, whitened units), coverage90, rmse
+    metrics    return and steps; of a controlled trial also fit_seconds, fit_nll, planned_return and realised_return (what the first
+               plan expected over its horizon, and what these steps earned), plans_per_second, plan_seconds_p50, plan_seconds_p99,
+               slowest_plan_seconds, late_plans, and the model's one-step scores on the trial before it learned from it: nll (per
+               dimension, whitened units), coverage90, rmse
     warnings   what a person should know about the fit and the plans
     """
 

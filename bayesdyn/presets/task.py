@@ -119,16 +119,18 @@ class Task:
     ) -> Run:
         """Learn the task from scratch with the options of this method (`bayesdyn.learn`), in as many trials as it says."""
         model, env = self.model(posterior), self.make_env()
+        agent = self.agent(model, latency)
         try:
             return loop.learn(
                 env,
                 model,
-                self.agent(model, latency),
+                agent,
                 trials=self.trials if trials is None else trials,
                 initial=self.initial,
                 replan_every=self.replan_every,
                 warm_start=self.warm_start,
                 keep_fans=keep_fans,
+                warm_up=None if latency is None else agent.warm_up,
                 run=run,
                 seed=seed,
                 stop=stop,

@@ -1,5 +1,6 @@
 """The figures of a learning run: what it cost, how it went, and whether the model was honest on the way."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from matplotlib.axes import Axes
@@ -24,15 +25,15 @@ def learning_pictures(runs: Runs, scenario: Scenario, palette: Palette) -> list[
     return pictures
 
 
-def honesty_pictures(runs: Runs, palette: Palette) -> list[Picture]:
+def honesty_pictures(runs: Runs, scenario: Scenario, palette: Palette) -> list[Picture]:
     """Return one-step coverage and NLL on each trial before the model had learned from it, and planned against realised return."""
     pictures = []
     if _has(runs, "coverage90"):
         pictures.append(_coverage(runs, palette))
     if _has(runs, "nll"):
         pictures.append(_nll(runs, palette))
-    if _has(runs, "predicted_return"):
-        pictures.append(_planned(runs, palette))
+    if _has(runs, "planned_return"):
+        pictures.append(_planned(runs, scenario, palette))
     return pictures
 
 
@@ -130,26 +131,34 @@ def _nll(runs: Runs, palette: Palette) -> Picture:
     )
 
 
-def _planned(runs: Runs, palette: Palette) -> Picture:
+def _planned(runs: Runs, scenario: Scenario, palette: Palette) -> Picture:
     figure, axes = panel(*_LARGE)
     values = []
     for name, run in runs.items():
-        pairs = [
-            (t.metrics["predicted_return"], t.metrics["return"], t.index) for t in run.trials if "predicted_return" in t.metrics
-        ]
-        values += [value for planned, realised, _ in pairs for value in (planned, realised)]
-        axes.scatter([p for p, _, _ in pairs], [r for _, r, _ in pairs], color=palette.colour(name), s=38, zorder=3)
-        for planned, realised, index in pairs:
-            axes.annotate(str(index), (planned, realised), (6, -3), textcoords="offset points", fontsize=10, color=MUTED)
-    edges = (min(values), max(values))
-    axes.plot(edges, edges, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    label(axes, "return that the plan expected", "return that came")
-    alt = "Planned against realised return of each controlled trial, numbered by trial, with the line where both agree."
-    return Picture(
-        "Did plans keep their promise?",
-        "On the dashed line a plan got what it expected; below it the planner had found a fault of the model to exploit.",
-        alt,
-        draw(figure, "planned", alt),
+        for trial in run.trials:
+            planned, realised = (trial.metrics.get(key, math.nan) for key in ("planned_return", "realised_return"))
+            if math.isfinite(planned) and math.isfinite(realised):
+                values += [planned, realised]
+                axes.scatter([planned], [realised], color=palette.colour(name), s=38, zorder=3)
+                axes.annotate(str(trial.index), (planned, realised), (6, -3), textcoords="offset points", fontsize=10, color=MUTED)
+    if values and not scenario.differs:
+        edges = (min(values), max(values))
+        axes.plot(edges, edges, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    label(axes, "what the first plan expected over its horizon", "what these steps earned")
+    alt = "Return that each controlled trial's first plan expected over its horizon, against what the same steps earned, by trial"
+    alt += "." if scenario.differs else ", with the line where both agree."
+    return Picture("Did plans keep their promise?", _promise(scenario), alt, draw(figure, "planned", alt))
+
+
+def _promise(scenario: Scenario) -> str:
+    if scenario.differs:
+        return (
+            "Each number is a trial. The planner's reward is not what the environment pays, so the axes have different scales: "
+            "compare trials with each other."
+        )
+    return (
+        "Each number is a trial. On the dashed line its first plan earned what it expected; below it the planner had found a fault "
+        "of the model to exploit, above it later plans improved on the first."
     )
 
 

@@ -97,16 +97,17 @@ def _title(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Compar
 def _lead(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:
     sentences = []
     for place, members in groups:
-        sentences.append(f"The task: {place.task}. Nothing is known of the physics.")
+        pace = "" if place.step_seconds is None else f", with an action every {place.step_seconds:g} s"
+        sentences.append(f"The task: {place.task}{pace}. Nothing is known of the physics.")
         if len(members) == 1:
             sentences.append(
                 "A model learned the dynamics from the trials themselves and said how sure it was, and a planner chose each action "
-                "on average over everything that the model held possible."
+                "on average over the model's draws."
             )
         else:
             sentences.append(
                 f"{_NUMBERS.get(len(members), 'Many')} kinds of model learned the dynamics from their own trials and said how "
-                "sure they were, and a planner chose each action on average over everything that its model held possible."
+                "sure they were, and a planner chose each action on average over its model's draws."
             )
     if comparison is not None:
         sentences.append("On real recordings, each model was asked what it knows and what it does not.")

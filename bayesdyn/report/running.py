@@ -4,6 +4,7 @@ import base64
 import html
 import json
 from collections.abc import Mapping
+from statistics import fmean
 
 from bayesdyn.data import make_folder
 from bayesdyn.loop import Run, Trial
@@ -19,8 +20,13 @@ _METRICS = {
     "nll": "one-step NLL",
     "coverage90": "90 % coverage",
     "fit_seconds": "fit (s)",
+    "planned_return": "first plan expected",
+    "realised_return": "and earned",
     "plans_per_second": "plans per second",
+    "plan_seconds_p50": "median plan (s)",
+    "plan_seconds_p99": "p99 plan (s)",
     "slowest_plan_seconds": "slowest plan (s)",
+    "late_plans": "late plans",
 }
 
 
@@ -51,9 +57,24 @@ def _tile_facts(run: Run, end: Trial | None, controlled: list[Trial], scenario: 
     if distance is not None:
         facts["from the goal, last ten steps"] = f"within {distance:.3f} {scenario.unit}"
     facts["return of that trial"] = f"{end.metrics['return']:.3g}"
-    rates = [trial.metrics["plans_per_second"] for trial in controlled if "plans_per_second" in trial.metrics]
-    if rates:
-        facts["plans per second"] = f"{sum(rates) / len(rates):.1f}"
+    return facts | _pace(controlled)
+
+
+def _pace(controlled: list[Trial]) -> dict[str, str]:
+    """Return how fast plans came: the mean rate and median over trials, the p99 of the slowest trial, and how many were late."""
+
+    def every(metric: str) -> list[float]:
+        return [trial.metrics[metric] for trial in controlled if metric in trial.metrics]
+
+    facts = {}
+    if rates := every("plans_per_second"):
+        facts["plans per second"] = f"{fmean(rates):.1f}"
+    if medians := every("plan_seconds_p50"):
+        worst = max(every("plan_seconds_p99"))
+        facts["time per plan, median and p99"] = f"{1000 * fmean(medians):.3g} and {1000 * worst:.3g} ms"
+    if late := every("late_plans"):
+        plans = sum(int((trial.age == 0).sum()) for trial in controlled)
+        facts["plans beyond the latency"] = f"{sum(late):.0f} of {plans}"
     return facts
 
 
@@ -75,13 +96,13 @@ def run_sections(runs: Mapping[str, Run], scenario: Scenario, palette: Palette) 
     sections.append(
         Section(
             "Learning curves",
-            "Each trial fits the model to everything seen so far, and then acts by planning with it at every step.",
+            "Each trial fits the model to everything seen so far, and then acts by planning with it." + _other_reward(scenario),
             learning_pictures(runs, scenario, palette),
             legend=list(runs),
             wide=True,
         )
     )
-    honest = honesty_pictures(runs, palette)
+    honest = honesty_pictures(runs, scenario, palette)
     if honest:
         sections.append(
             Section(
@@ -133,6 +154,10 @@ def _moving_picture(name: str, run: Run, scenario: Scenario) -> Picture | None:
         alt,
         f'<img alt="{html.escape(alt, quote=True)}" width="480" height="320" src="data:image/gif;base64,{data}">',
     )
+
+
+def _other_reward(scenario: Scenario) -> str:
+    return f" The planner's reward is not quite what the environment pays: {scenario.differs}." if scenario.differs else ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from bayesdyn.envs import CARTPOLE_ID, CartPolePlant
+from bayesdyn.envs import CARTPOLE_ID
 from bayesdyn.loop import Run, Trial
-from bayesdyn.presets import task
+from bayesdyn.presets import Environment, Kind, environments
 from bayesdyn.report.animation import cartpole_frames
 
 Frames = Callable[[Trial, float], list[Image.Image]]
@@ -20,6 +20,7 @@ class Scenario:
     info      scalar of the environment's info that says how far the goal is, in `unit`
     solved    a trial is solved if `info` stays below this over its last ten steps
     frames    (trial, step_seconds) -> pictures
+    differs   how the planner's reward differs from what the environment pays, if it does
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scenario:
     unit: str = ""
     solved: float = 0.0
     frames: Frames | None = None
+    differs: str = ""
 
     def distance(self, trial: Trial) -> float | None:
         """Return the largest distance to the goal over the trial's last ten steps, or None if it was not measured."""
@@ -45,25 +47,41 @@ class Scenario:
         return next((trial for trial in run.trials if self.is_solved(trial)), None)
 
 
-_CARTPOLE = task(CARTPOLE_ID)
-_KNOWN = {
-    CARTPOLE_ID: Scenario(
-        name="cart-pole swing-up",
-        task="swing a hanging pole up by pushing its cart, and hold it there",
-        step_seconds=CartPolePlant.dt,
-        info=_CARTPOLE.distance,
-        info_name="distance of the pole's tip from its goal",
-        unit="m",
-        solved=_CARTPOLE.solved_below,
-        frames=cartpole_frames,
-    )
+_NAMES = {CARTPOLE_ID: ("cart-pole swing-up", "swing a hanging pole up by pushing its cart, and hold it there")}
+_TASKS = {
+    Kind.SWING_UP: "bring the pole up, and hold it there",
+    Kind.REACH: "reach a target",
+    Kind.PUSH: "push an object to its target",
+    Kind.RUN: "run as far as possible",
 }
+_DISTANCES = {"tip_distance": ("distance of the pole's tip from its goal", "m")}
+_FRAMES: dict[str, Frames] = {CARTPOLE_ID: cartpole_frames}
 
 
 def scenario(environment: str) -> Scenario:
-    """Return what is known about an environment; for a stranger, its name.
+    """Return what the presets know about an environment; for a stranger, its name.
 
-    >>> scenario("bayesdyn/CartPoleSwingUp-v0").unit, scenario("Pendulum-v1").name
-    ('m', 'Pendulum-v1')
+    >>> scenario("bayesdyn/PETSCartPole-v0").unit, scenario("Acrobot-v1").name
+    ('m', 'Acrobot-v1')
     """
-    return _KNOWN.get(environment, Scenario(name=environment, task="collect as much reward as possible"))
+    return (
+        _of(environments[environment])
+        if environment in environments
+        else Scenario(environment, "collect as much reward as possible")
+    )
+
+
+def _of(known: Environment) -> Scenario:
+    name, task = _NAMES.get(known.env_id, (known.env_id, _TASKS[known.kind]))
+    info_name, unit = ("", "") if known.distance is None else _DISTANCES[known.distance]
+    return Scenario(
+        name=name,
+        task=task,
+        step_seconds=known.step_seconds,
+        info=known.distance,
+        info_name=info_name,
+        unit=unit,
+        solved=known.solved_below,
+        frames=_FRAMES.get(known.env_id),
+        differs=known.differs,
+    )

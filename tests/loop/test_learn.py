@@ -21,6 +21,7 @@ import bayesdyn as bd
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.loop import Monitor, Run, Trial, learn
+from bayesdyn.loop.acting import Pilot
 from bayesdyn.networks.training import Training
 
 
@@ -79,7 +80,8 @@ def test_a_run_is_random_trials_and_then_controlled_ones() -> None:
         assert trial.metrics["return"] == pytest.approx(float(trial.episode.rewards.sum()))
         torch.testing.assert_close(trial.episode.rewards, -trial.episode.states[1:, 0].square())
     planning = {
-        "predicted_return",
+        "planned_return",
+        "realised_return",
         "plans_per_second",
         "slowest_plan_seconds",
         "plan_seconds_p50",
@@ -110,11 +112,29 @@ def test_imagined_fans_start_where_the_plan_was_made() -> None:
         torch.testing.assert_close(trial.imagined[t, 0], trial.episode.states[made].float().expand(2, 2))
 
 
-def test_the_predicted_return_is_what_the_plans_in_force_expected() -> None:
-    trial = run_loop(trials=1, replan_every=3).trials[1]
-    # The reward is minus the squared position, and the fan holds every trajectory.
-    expected = sum(-float(trial.imagined[t, int(trial.age[t]) + 1, :, 0].square().mean()) for t in range(8))
-    assert trial.metrics["predicted_return"] == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize("replan_every", [1, 3, None])
+def test_the_first_plan_is_held_against_what_its_own_steps_earned(replan_every: int | None) -> None:
+    trial = run_loop(trials=1, replan_every=replan_every).trials[1]
+    # The reward is minus the squared position, and the fan holds every trajectory of a plan of 4 steps.
+    expected = -float(trial.imagined[0, 1:, :, 0].square().mean(1).sum())
+    assert trial.metrics["planned_return"] == pytest.approx(expected, rel=1e-5)
+    assert trial.metrics["realised_return"] == pytest.approx(float(trial.episode.rewards[:4].sum()))
+
+
+def test_a_plan_longer_than_the_trial_is_judged_by_the_trial_unless_the_episode_ended() -> None:
+    pilot = Pilot(make_agent(make_model()), 1)
+    pilot.first_plan = [1.0, 2.0, 4.0]
+    assert pilot.promise([5.0, 6.0], terminated=False) == {"planned_return": 3.0, "realised_return": 11.0}
+    assert pilot.promise([5.0, 6.0], terminated=True) == {"planned_return": 7.0, "realised_return": 11.0}
+
+
+def test_agents_are_warmed_up_before_each_controlled_trial() -> None:
+    seen: list[torch.Tensor] = []
+    run = run_loop(trials=2, warm_up=seen.append)
+    assert len(seen) == 2
+    for observation, trial in zip(seen, run.trials[1:], strict=True):
+        torch.testing.assert_close(observation, trial.episode.states[0])
+    assert_same_trials(run, run_loop(trials=2))
 
 
 def plans(**options: object) -> list[int]:

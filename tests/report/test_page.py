@@ -20,10 +20,12 @@ from bayesdyn.evaluation import Comparison, compare
 from bayesdyn.evaluation.baselines import RidgeLinear
 from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.loop import Run, Trial
+from bayesdyn.presets import environments
 from bayesdyn.report import write_report
 from bayesdyn.report.animation import _fan
 from bayesdyn.report.canvas import Palette
 from bayesdyn.report.comparing import comparison_table
+from bayesdyn.report.scenarios import scenario
 
 STEPS = 20
 
@@ -47,7 +49,8 @@ def synthetic_trial(index, controlled, closeness, seed=0):
     metrics = {"return": float(np.sum(rewards)), "steps": float(STEPS)}
     if controlled:
         metrics |= {"nll": 1.0 - index, "coverage90": 0.7 + 0.05 * index, "fit_seconds": 2.0, "plans_per_second": 9.5}
-        metrics |= {"predicted_return": metrics["return"] + 2 / (index + 1)}
+        metrics |= {"planned_return": metrics["return"] + 2 / (index + 1), "realised_return": metrics["return"]}
+        metrics |= {"plan_seconds_p50": 0.02, "plan_seconds_p99": 0.03 + 0.01 * index, "late_plans": 1.0}
     return Trial(
         index,
         controlled,
@@ -193,6 +196,10 @@ def test_headlines_are_the_numbers_of_the_runs(material, page):
     assert f"within {last.last('tip_distance'):.3f} m" in text
     assert f"{last.metrics['return']:.3g}" in text
     assert "trial 1: the noise is at its lower bound" in text
+    assert "20 and 60 ms" in text
+    assert f"3 of {3 * STEPS}" in text
+    assert "averaged over three widths" in text  # the planner's reward is not what is paid
+    assert "an action every 0.1 s" in text
 
 
 def test_table_shows_means_over_seeds_and_marks_the_best(material):
@@ -251,6 +258,14 @@ def test_fan_starts_at_the_state_it_was_imagined_from():
     assert torch.equal(_fan(trial, 4), tips)
     assert torch.equal(_fan(old, 4), tips[2:])
     assert _fan(trial, STEPS) is None
+
+
+@pytest.mark.parametrize("env_id", environments)
+def test_pages_know_what_the_presets_know(env_id):
+    place, known = scenario(env_id), environments[env_id]
+    assert (place.step_seconds, place.info, place.solved) == (known.step_seconds, known.distance, known.solved_below)
+    assert place.differs == known.differs
+    assert bool(place.info_name) == (known.distance is not None)
 
 
 def test_a_palette_gives_each_name_one_colour():
