@@ -77,7 +77,10 @@ class ImaginedEnv(gymnasium.Env[np.ndarray, Any]):
         return self._observation(), self._info(finite=True)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Imagine one step; raises `NotFittedError` before `reset` and after the end of an episode."""
+        """Imagine one step.
+
+        Raises `NotFittedError` before `reset` and after the end of an episode, `DataError` for an action that the space has not.
+        """
         if self._generator is None or not self._running:
             raise NotFittedError("there is no imagined episode to step; call reset first, and after every end of an episode")
         lived = self._episodes.step(model_actions(self.action_space, np.asarray(action), 1), self._generator)

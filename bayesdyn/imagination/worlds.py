@@ -100,7 +100,12 @@ class Worlds:
         index: Int[Tensor, "R"],
         generator: torch.Generator,
     ) -> Moved:
-        """Move every episode under its own θ_index: one call of the dynamics, differentiable in state and action."""
+        """Move every episode under its own θ_index: one call of the dynamics, differentiable in state and action.
+
+        Raises `DataError` for actions that are not finite, which are no fault of the model's.
+        """
+        if not bool(action.isfinite().all()):
+            raise DataError("an imagined step wants finite actions; got NaN or infinity")
         place, width = _places(index, self.dynamics.n)
         mean, var = (
             moment.expand(self.dynamics.n, width, state.shape[-1]).flatten(0, 1)[place]

@@ -191,3 +191,24 @@ def test_starts_come_from_the_states_that_were_given() -> None:
     # binomial(200, 1/4): five standard deviations of 6.1
     assert bool(((counts - 50).abs() < 5 * math.sqrt(200 * 0.25 * 0.75)).all())
     assert at_origin(2, torch.Generator()).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (spaces.Discrete(3), 7),
+        (spaces.Discrete(3, start=5), 4),
+        (spaces.Discrete(3), 0.5),
+        (spaces.Discrete(3), math.nan),
+        (spaces.MultiDiscrete([3], start=[1]), [4]),
+        (spaces.Box(-1.0, 1.0, (1,)), [math.nan]),
+        (spaces.Box(-math.inf, math.inf, (1,)), [math.inf]),
+    ],
+    ids=str,
+)
+def test_actions_that_the_space_has_not_are_no_failure_of_the_model(space: gymnasium.Space[Any], action: Any) -> None:
+    env = ImaginedEnv(**options(action_space=space))
+    env.reset(seed=0)
+    with pytest.raises(DataError, match="action"):
+        env.step(np.array(action))
+    assert env.step(space.sample())[4]["nonfinite"] is False
