@@ -31,6 +31,7 @@ from bayesdyn.envs import (
     PusherReward,
     Reacher3DReward,
     make,
+    pendulum_v1_step,
 )
 from bayesdyn.planners import CEM, ICEM, Box, Evaluate, Planner
 from benchmarks.acceptance import Acceptance, main
@@ -66,17 +67,9 @@ class Native:
         return scores
 
 
-def pendulum_step(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """Return Gymnasium's Pendulum-v1 after 0.05 s; state (cos θ, sin θ, θ̇)."""
-    cos, sin, speed = state.unbind(-1)
-    speed = (speed + (15.0 * sin + 3.0 * action[..., 0]) * 0.05).clamp(-8.0, 8.0)
-    angle = torch.atan2(sin, cos) + 0.05 * speed
-    return torch.stack((angle.cos(), angle.sin(), speed), -1)
-
-
 NATIVE = {
     "bayesdyn/PETSCartPole-v0": Native(PETSCartPolePlant().step, PETSCartPoleReward()),
-    "Pendulum-v1": Native(pendulum_step, PendulumV1Reward()),
+    "Pendulum-v1": Native(pendulum_v1_step, PendulumV1Reward()),
 }
 SIMULATED = {
     "bayesdyn/Reacher3D-v0": Reacher3DReward(),
