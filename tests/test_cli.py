@@ -100,6 +100,30 @@ def test_exit_code_says_how_a_job_ended(raised, code, said, tmp_path, monkeypatc
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(("given", "milliseconds"), [((), None), (("--latency", 40), 40.0)])
+def test_a_latency_reaches_the_agent_which_then_warms_up(given, milliseconds, tmp_path, monkeypatch):
+    seen = []
+
+    def record(env, model, agent, **options):
+        seen.append((agent, options["warm_up"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "learn", record)
+    run("learn", CARTPOLE_ID, "--out", tmp_path, *given)
+    ((agent, warm_up),) = seen
+    assert agent.latency == milliseconds
+    assert warm_up == (agent.warm_up if given else None)
+
+
+def test_learn_says_where_the_planners_reward_is_not_what_is_paid(tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "learn", stop)
+    assert "averaged over three widths" in run("learn", CARTPOLE_ID, "--out", tmp_path).stdout
+    assert "environment pays" not in run("learn", "bayesdyn/PETSCartPole-v0", "--out", tmp_path).stdout
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The quick demo, run once to the end."""
