@@ -12,6 +12,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+# Scripts that recorded golden numbers with other libraries.
+collect_ignore_glob = ["golden/*"]
+
 torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
