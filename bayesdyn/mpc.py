@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.numerics import private_generator
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
-from bayesdyn.planners import ActionSpace, Budget, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners import ActionSpace, Budget, Evaluate, Pace, Plan, Planner, WarmStart
+from bayesdyn.planners.budget import SHARE
 from bayesdyn.planners.spaces import check_space
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Noise, Propagation, SampledDynamics, Sampler, TerminalValue, Trajectory, TSInf, rollout
@@ -50,8 +51,8 @@ class MPC:
     torch.bfloat16 on a processor that has it. The tensors of a plan lie on `device`, where the model has to be, too.
 
     `latency` is the wall clock that one decision may take, in milliseconds: the planner tries fewer candidates, then fewer
-    iterations, and later decisions take fewer draws, so that the answer is there in time. Such plans depend on the machine's
-    speed. Call `warm_up` once before the clock matters: the first plans in a process are slow.
+    iterations, and later decisions take fewer draws, so that the answer is there in time; draws come back first. Such plans depend
+    on the machine's speed. Call `warm_up` once before the clock matters: the first plans in a process are slow.
 
     >>> import bayesdyn as bd
     >>> drift = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)))
@@ -97,7 +98,10 @@ class MPC:
         self._clock = _Clock(self.draws, self.latency)
 
     def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
-        """Start an episode: forget the previous plan; `generator` feeds all draws until the next reset (default: seed 0)."""
+        """Start an episode: forget the previous plan; `generator` feeds all draws until the next reset (default: seed 0).
+
+        What is known of the speed stays, and with it the draws that the latency allows.
+        """
         self._warm_start = self.planner.start(check_space(space).to(self.dtype, self.device), batch)
         self._generator = generator or torch.Generator().manual_seed(0)
         self.decision = None
@@ -106,9 +110,11 @@ class MPC:
     def warm_up(self, observation: Float[Tensor, "*batch S"], plans: int = 3) -> None:
         """Plan a few times for nothing, so that the plans that count find a warm process and a known pace.
 
-        Raises `NotFittedError` before `reset`.
+        What the first of them says about the speed is forgotten if there are more. Raises `NotFittedError` before `reset`.
         """
-        for _ in range(plans):
+        for i in range(plans):
+            if i == 1:
+                self._clock = _Clock(self.draws, self.latency)
             self.decide(observation, self._start(), torch.Generator().manual_seed(0))
 
     def act(self, observation: Float[Tensor, "*batch S"], *, replan: bool = True) -> Float[Tensor, "*batch A"]:
@@ -130,34 +136,49 @@ class MPC:
     def decide(self, observation: Float[Tensor, "*batch S"], warm_start: WarmStart, generator: torch.Generator | None) -> Decision:
         """Plan from `observation` with fresh draws, and roll the chosen actions out to show what they were expected to do.
 
-        `generator` moves by one number; without one the system seeds the draws.
+        `generator` moves by one number; without one the system seeds the draws. Raises `ShapeError` for a warm start of another
+        batch or horizon, `DataError` for an observation that is not finite.
         """
         began = time.perf_counter()
         generator = private_generator(generator)
-        state = torch.as_tensor(observation).to(self.device, self.dtype)
-        state = state.reshape(-1, 1, state.shape[-1])
-        if state.shape[0] != warm_start.mean.shape[1]:
-            raise ShapeError(f"the agent was reset for {warm_start.mean.shape[1]} environments; got {state.shape[0]} observations")
+        state = self._state(observation, warm_start)
         self._clock.fewest = -(-self.propagation.fewest(state.shape[-1]) // self.particles)
         dynamics = self._sample(generator)
         noise = self.propagation.draw_noise(
             self.planner.horizon, dynamics.n, self.particles, state.shape[-1], generator, self.dtype
         )
         with torch.no_grad():
-            budget = self._clock.budget(began)
+            budget = self._clock.budget(began, dynamics.n * self.particles * state.shape[0])
             plan = self.planner.plan(self._evaluator(dynamics, state, noise), warm_start, generator, budget)
             planned = time.perf_counter()
             imagined = self._roll(dynamics, state.squeeze(1), plan.actions, noise)
         variance, feasible = split_variance(imagined.returns), self.objective.feasible(imagined)
         said = self._warnings(plan, imagined, feasible)
         seconds = time.perf_counter() - began
-        late = self._clock.stop(budget, plan, seconds, began + seconds - planned)
+        late = self._clock.stop(budget, seconds, began + seconds - planned)
         return Decision(plan, imagined, variance, feasible, seconds, late, dynamics.n, said)
 
     def _start(self) -> WarmStart:
         if self._warm_start is None:
             raise NotFittedError("call reset(space) at the start of each episode, before act")
         return self._warm_start
+
+    def _state(self, observation: Float[Tensor, "*batch S"], warm_start: WarmStart) -> Float[Tensor, "B 1 S"]:
+        state = torch.as_tensor(observation).to(self.device, self.dtype)
+        state = state.reshape(-1, 1, state.shape[-1])
+        horizon, batch, _ = warm_start.mean.shape
+        if state.shape[0] != batch:
+            raise ShapeError(f"the agent was reset for {batch} environments; got {state.shape[0]} observations")
+        if horizon != self.planner.horizon:
+            raise ShapeError(
+                f"the planner looks {self.planner.horizon} steps ahead; got a warm start of {horizon}: make it by planner.start"
+            )
+        broken = (~state.isfinite()).any(0).flatten().nonzero().flatten().tolist()
+        if broken:
+            raise DataError(
+                f"MPC wants finite observations; got NaN or infinity at coordinates {broken}: look at the sensor or the environment"
+            )
+        return state
 
     def _sample(self, generator: torch.Generator) -> SampledDynamics:
         options: dict[str, Any] = {} if self.precision is None else {"precision": self.precision}
@@ -215,35 +236,40 @@ def _seeks_the_end(imagined: Trajectory) -> bool:
     return bool((ended > 0.5).any()) and bool((lived < 0).all())
 
 
+# Twice the draws that are predicted to take this share of the time are taken back: below the share at which they are halved.
+_EASILY = 0.75
+
+
 class _Clock:
-    """What an agent knows about its speed: the planner's pace, the time around the planner, and the draws it can afford."""
+    """What an agent knows about its speed: the planner's pace, that of what comes after the plan, and the draws it can afford."""
 
     def __init__(self, draws: int, latency: float | None) -> None:
         self.wanted = self.draws = draws
         self.fewest = 1
         self.seconds = None if latency is None else latency / 1000
-        self.pace: float | None = None
-        self.tail = 0.0
+        # The planner's pace counts trajectories, so that it stays true when the draws change. What follows is one candidate's work,
+        # too few rows for their number to matter.
+        self.pace, self.tail = Pace(), Pace()
 
-    def budget(self, began: float) -> Budget | None:
+    def budget(self, began: float, rows: int) -> Budget | None:
         """Return what the planner may take of a decision that began then: the rest, less what comes after the plan."""
         if self.seconds is None:
             return None
-        left = self.seconds - (time.perf_counter() - began) - self.tail
-        return Budget(max(left, 1e-3), self.pace, time.perf_counter)
+        # The planner keeps a margin of what it gets; so it is one of the whole latency.
+        left = self.seconds - (time.perf_counter() - began + self.tail.predict(1)) / SHARE
+        return Budget(max(left, 1e-3), self.pace, time.perf_counter, rows)
 
-    def stop(self, budget: Budget | None, plan: Plan, seconds: float, tail: float) -> bool:
+    def stop(self, budget: Budget | None, seconds: float, tail: float) -> bool:
         """Learn from a finished decision; return whether it was late.
 
-        Draws are halved after a late plan that had no candidates left to save on, and doubled again where half the time was left.
+        Draws are halved where candidates are at their floor and, held-up calls apart, one iteration of these does not fit; they are
+        doubled again, before candidates grow, where there are many or an iteration at twice the draws fits easily.
         """
         if budget is None or self.seconds is None:
             return False
-        self.tail = max(0.9 * self.tail, tail)
-        late, before = seconds > self.seconds, self.draws
-        if late and len(plan.iterations) <= 1:
+        self.tail.note(1, tail)
+        if budget.at_floor and not budget.affords_floor(budget.rows):
             self.draws = max(self.fewest, self.draws // 2)
-        elif seconds < 0.5 * self.seconds:
+        elif budget.above_floor or budget.affords_floor(2 * budget.rows, _EASILY):
             self.draws = min(self.wanted, 2 * self.draws)
-        self.pace = budget.pace if budget.pace is None else budget.pace * self.draws / before
-        return late
+        return seconds > self.seconds

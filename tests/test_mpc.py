@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.mpc import MPC
 from bayesdyn.objectives import Expected, Optimistic, Pessimistic
-from bayesdyn.planners import CEM, ICEM, Box, Evaluate, Plan, Planner, WarmStart
+from bayesdyn.planners import CEM, ICEM, PDDM, Box, Evaluate, Plan, Planner, RandomShooting, WarmStart
 from bayesdyn.rollout import PlainDynamics, Trajectory, TSInf
 
 DOUBLE = torch.float64
@@ -285,6 +285,13 @@ def test_mistakes_are_named() -> None:
     controller.reset(BOX, batch=3)
     with pytest.raises(ShapeError, match="3 environments; got 2"):
         controller.act(torch.zeros(2, 2, dtype=DOUBLE))
+    observation = torch.zeros(3, 2, dtype=DOUBLE)
+    with pytest.raises(ShapeError, match="8 steps ahead; got a warm start of 5"):
+        controller.decide(observation, ICEM(horizon=5).start(BOX, 3), seeded())
+    for value in (math.nan, math.inf):
+        observation[1, 1] = value
+        with pytest.raises(DataError, match=r"finite observations.*\[1\]"):
+            controller.decide(observation, controller.planner.start(BOX, 3), seeded())
     for sizes in ({"draws": 0}, {"particles": 0}, {"chunk_rows": 0}, {"latency": 0.0}, {"latency": math.nan}):
         with pytest.raises(ConfigurationError, match="MPC wants"):
             agent(**sizes)
@@ -338,15 +345,16 @@ def test_an_infeasible_plan_is_told() -> None:
 
 
 class Slow:
-    """A step that takes `seconds` per row on a clock of its own."""
+    """A step that takes `fixed` seconds and `seconds` per row on a clock of its own, and once a stall."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-        self.now, self.seconds = 0.0, seconds
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float, fixed: float = 0.0, stall: float = 0.0) -> None:
+        self.now, self.seconds, self.fixed, self.stall = 0.0, seconds, fixed, stall
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
         following = linear(state, action).mean
-        self.now += self.seconds * following[..., 0].numel()
+        self.now += self.fixed + self.seconds * following[..., 0].numel() + self.stall
+        self.stall = 0.0
         return Gaussian(following, torch.zeros_like(following))
 
 
@@ -382,6 +390,58 @@ def test_draws_are_saved_where_candidates_no_longer_help(monkeypatch: pytest.Mon
     for _ in range(12):
         controller.act(state)
     assert controller.decision.draws == 16
+
+
+@pytest.mark.parametrize("planner", [PDDM(horizon=5, candidates=400), RandomShooting(horizon=5, candidates=400)])
+def test_candidates_go_before_draws_for_planners_of_one_iteration(monkeypatch: pytest.MonkeyPatch, planner: Planner) -> None:
+    """A candidate takes a row in the first step and 16 in 4 more, x 3 μs = 195 μs; a call each of two plans is held up."""
+    step = Slow(monkeypatch, 3e-6, stall=0.1)
+    controller = agent(step, planner, draws=16, latency=60.0)
+    state = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX, generator=seeded())
+    controller.warm_up(state)
+    for i in range(12):
+        step.stall = 0.1 if i == 4 else 0.0
+        controller.act(state)
+        assert controller.decision.draws == 16
+        assert controller.decision.late == (i == 4)
+    # 0.9 x 60 ms, less the one that is imagined, are 275 candidates of 400.
+    assert 0.95 * 275 <= controller.decision.plan.candidates <= 276
+
+
+def test_a_fixed_cost_of_every_step_leaves_candidates_and_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollout takes 8 steps x 1.5 ms = 12 ms and 8 μs per row; of 40 ms, 36 less the 12 of the imagined one are the planner's."""
+    controller = agent(Slow(monkeypatch, 1e-6, fixed=1.5e-3), ICEM(horizon=8), draws=5, latency=40.0)
+    state = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX, generator=seeded())
+    controller.warm_up(state)
+    decisions = []
+    for _ in range(30):
+        controller.act(state)
+        decisions.append(controller.decision)
+    assert not any(decision.late for decision in decisions)
+    assert all(decision.plan.candidates >= 100 and decision.draws == 5 for decision in decisions[3:])
+
+
+def test_draws_are_taken_back_before_candidates_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Slow(monkeypatch, 0.1 / 400)
+    controller = agent(step, ICEM(horizon=8, candidates=400, elites=8), draws=16, latency=100.0)
+    state = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    controller.reset(BOX, generator=seeded())
+    for _ in range(12):
+        controller.act(state)
+    assert controller.decision.draws < 4
+    # Now a candidate takes 2 ms at 16 draws: 30 of the 400 fit, and that is less than the 50 worth having.
+    step.seconds = 0.002 / 8 / 16
+    for _ in range(12):
+        controller.act(state)
+    assert 4 <= controller.decision.draws <= 8
+    assert controller.decision.plan.candidates < 400
+    step.seconds /= 4
+    for _ in range(12):
+        controller.act(state)
+    assert controller.decision.draws == 16
+    assert controller.decision.plan.candidates < 400
 
 
 def test_precision_reaches_the_model() -> None:

@@ -1,7 +1,7 @@
 """Planners: they know the world as one callable, `evaluate(actions [T, B, c, A]) -> scores [B, c]`."""
 
 from bayesdyn.planners.base import Evaluate, Iteration, Plan, Planner, WarmStart
-from bayesdyn.planners.budget import Budget
+from bayesdyn.planners.budget import Budget, Pace
 from bayesdyn.planners.cem import CEM
 from bayesdyn.planners.discrete_cem import DiscreteCEM
 from bayesdyn.planners.discrete_mppi import DiscreteMPPI
@@ -26,6 +26,7 @@ __all__ = [
     "Evaluate",
     "GradientPlanner",
     "Iteration",
+    "Pace",
     "Plan",
     "Planner",
     "RandomShooting",
