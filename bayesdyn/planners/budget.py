@@ -18,6 +18,8 @@ _GROWTH = 4
 # A further iteration is planned on where this many times its floor fits: where the first then takes a little longer than predicted,
 # the second would find no time and the rest be lost.
 _SLACK = 1.1
+# The first call is made even where it does not fit; what its candidates add to its fixed cost may be this share.
+_CHEAP = 0.1
 # Calls that the line is fitted to: enough for it to pass by two that were held up, few enough to follow the machine's load.
 _CALLS = 10
 # A call of at most half the rows of all others is kept for so many: without one a fixed cost would not show.
@@ -166,7 +168,7 @@ class Budget:
         while last < len(floors) and self._affordable(last + 1) >= (total + floors[last]) * (_SLACK if last else 1):
             total, last = total + floors[last], last + 1
         if last == 0:
-            return 0 if self._scored else floors[0]
+            return 0 if self._scored else max(floors[0], self._cheap(wanted[0]))
         stretch = (self._affordable(last) - total) / max(1, sum(wanted[:last]) - total)
         return floors[0] + int(min(1.0, stretch) * (wanted[0] - floors[0]))
 
@@ -191,6 +193,10 @@ class Budget:
     def _affordable(self, calls: int = 1) -> float:
         return self.pace.afford(self._left, calls) / self.rows
 
+    def _cheap(self, most: int) -> int:
+        """Return how many candidates a call that is late anyway may have for a tenth of its fixed cost."""
+        return int(min(most, _CHEAP * self.pace.fixed / self.pace.each / self.rows)) if self.pace.each else 0
+
     def _chunk(self, left: int, least: int) -> int:
         if math.isinf(self.seconds):
             return left
@@ -199,7 +205,7 @@ class Budget:
             return smallest
         affordable = self._affordable()
         if affordable < smallest:
-            return 0 if self._scored else smallest
+            return 0 if self._scored else max(smallest, self._cheap(left))
         return max(smallest, int(min(left, affordable, _GROWTH * self.pace.widest / self.rows)))
 
 

@@ -267,6 +267,16 @@ def test_a_budget_used_up_exactly_scores_one_chunk() -> None:
     assert list(budget.chunks(10)) == [slice(0, 2)]
 
 
+def test_a_call_that_does_not_fit_has_the_candidates_that_cost_next_to_nothing() -> None:
+    calls = [(rows, 0.05 + 1e-4 * rows) for rows in (10, 20, 100)]
+    for name in ("PDDM", "iCEM", "shooting"):
+        slow = Slow(1e-4, fixed=0.05)
+        PLANNERS[name].plan(slow, PLANNERS[name].start(UNIT), seeded(), Budget(0.04, Pace(calls), slow.clock))
+        # A tenth of 50 ms buys 50, of floors of 1, 20 and 80.
+        assert len(slow.counts) == 1
+        assert slow.counts[0] in (49, 50)
+
+
 def test_a_budget_says_when_candidates_are_at_their_floor() -> None:
     planner, states = CEM(horizon=3, candidates=100, elites=10, iterations=5), []
     for seconds in (0.02, 0.023, 0.06, 0.07):
