@@ -15,6 +15,7 @@ TASK = "bayesdyn/PETSCartPole-v0"
 FIRST_SEED = 100  # the preset was chosen by runs on seeds below
 LATENCY = 40.0
 WORKERS = 4
+ALONE = 2  # processes of the real-time runs, on four cores: what they are held to is the wall clock
 
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
@@ -24,9 +25,9 @@ def measure(acceptance: Acceptance, quick: bool) -> None:
     studies = [
         Study("ensemble", preset, "ensemble", 6, seeds),
         Study("gp", preset, "gp", 3, seeds),
-        Study("real time", preset, "ensemble", 6, seeds, latency=LATENCY),
     ]
-    curves = run_studies(acceptance.name, studies, WORKERS)
+    alone = [Study("real time", preset, "ensemble", 6, seeds, latency=LATENCY)]
+    curves = run_studies(acceptance.name, studies, WORKERS) | run_studies(acceptance.name, alone, ALONE)
     write_curves(acceptance.name, curves)
     for name, trial, bound in (("ensemble", 4, 170.0), ("ensemble", 6, 175.0), ("gp", 3, 170.0), ("real time", 6, 175.0)):
         acceptance.above(f"{name}: mean return of trial {trial}", [curve.at(trial) for curve in curves[name]], bound)

@@ -170,7 +170,7 @@ def check_training_data(x: Tensor, y: Tensor, minimum: int = 2) -> None:
 
 
 # Columns smaller than this are constant: whitening subtracts their mean, and rounding is what remains.
-_CONSTANT_RMS = 1e-6
+_CONSTANT_RMS = 1e-10
 
 
 def scale_warnings(x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> tuple[str, ...]:
