@@ -1,0 +1,77 @@
+"""Gaussian beliefs and the maps that push them forward: `Moments`, `MomentMap` and how maps chain."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.errors import ShapeError
+
+
+class Moments(NamedTuple):
+    """Mean and covariance of y = f(x) for x ~ N(m, Σ), and the gain Σ⁻¹ cov(x, y), so that cov(x, y) = Σ @ gain.
+
+    The gain is finite and differentiable at Σ = 0, where it is the mean slope of f, and the gain of a chain x -> y -> z is the
+    product of the gains. Source: Deisenroth, Fox & Rasmussen, PAMI 2015, section 3.
+    """
+
+    mean: Float[Tensor, "*batch E"]
+    cov: Float[Tensor, "*batch E E"]
+    gain: Float[Tensor, "*batch D E"]
+
+
+class MomentMap(ABC):
+    """A function of a Gaussian input, known by the moments of its output; batched over leading axes.
+
+    >>> class Double(MomentMap):
+    ...     def moments(self, mean, cov):
+    ...         return Moments(2 * mean, 4 * cov, 2 * torch.eye(mean.shape[-1]).expand_as(cov))
+    >>> Double().moments(torch.ones(1), torch.eye(1)).cov.item()
+    4.0
+    """
+
+    @abstractmethod
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return mean [..., E], covariance [..., E, E] and gain [..., D, E] of the output for x ~ N(mean, cov)."""
+
+    def then(self, after: "MomentMap") -> "MomentMap":
+        """Return the map z = after(self(x)), whose input-output covariance treats x, y and z as jointly Gaussian."""
+        return Chain(self, after)
+
+
+class Chain(MomentMap):
+    """One map after another: the moments of the second at those of the first, and the product of the gains."""
+
+    def __init__(self, first: MomentMap, second: MomentMap) -> None:
+        self.first, self.second = first, second
+
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return the moments of the second map's output."""
+        between = self.first.moments(mean, cov)
+        after = self.second.moments(between.mean, between.cov)
+        return Moments(after.mean, after.cov, between.gain @ after.gain)
+
+
+def check_belief(mean: Tensor, cov: Tensor, size: int, what: str) -> None:
+    """Raise `ShapeError` unless mean is [..., size] and cov [..., size, size] with the same leading axes.
+
+    >>> check_belief(torch.zeros(3), torch.zeros(2, 2), 3, "a policy of 3 inputs")
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.ShapeError: a policy of 3 inputs wants mean [..., 3] and cov [..., 3, 3]; got [3] and [2, 2]
+    """
+    if mean.shape[-1:] != (size,) or cov.shape != (*mean.shape, size):
+        raise ShapeError(
+            f"{what} wants mean [..., {size}] and cov [..., {size}, {size}]; got {list(mean.shape)} and {list(cov.shape)}"
+        )
+
+
+def symmetric(matrix: Float[Tensor, "*batch S S"]) -> Float[Tensor, "*batch S S"]:
+    """Return ½(A + Aᵀ).
+
+    >>> symmetric(torch.tensor([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    return 0.5 * (matrix + matrix.mT)
