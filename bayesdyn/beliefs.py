@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,6 +24,7 @@ class Moments(NamedTuple):
 class MomentMap(ABC):
     """A function of a Gaussian input, known by the moments of its output; batched over leading axes.
 
+    >>> import torch
     >>> class Double(MomentMap):
     ...     def moments(self, mean, cov):
     ...         return Moments(2 * mean, 4 * cov, 2 * torch.eye(mean.shape[-1]).expand_as(cov))
@@ -57,6 +57,7 @@ class Chain(MomentMap):
 def check_belief(mean: Tensor, cov: Tensor, size: int, what: str) -> None:
     """Raise `ShapeError` unless mean is [..., size] and cov [..., size, size] with the same leading axes.
 
+    >>> import torch
     >>> check_belief(torch.zeros(3), torch.zeros(2, 2), 3, "a policy of 3 inputs")
     Traceback (most recent call last):
     ...
@@ -71,6 +72,7 @@ def check_belief(mean: Tensor, cov: Tensor, size: int, what: str) -> None:
 def symmetric(matrix: Float[Tensor, "*batch S S"]) -> Float[Tensor, "*batch S S"]:
     """Return ½(A + Aᵀ).
 
+    >>> import torch
     >>> symmetric(torch.tensor([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[1.0, 1.0], [1.0, 1.0]]
     """
