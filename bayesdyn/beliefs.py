@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,7 +25,6 @@ class Moments(NamedTuple):
 class MomentMap(ABC):
     """A function of a Gaussian input, known by the moments of its output; batched over leading axes.
 
-    >>> import torch
     >>> class Double(MomentMap):
     ...     def moments(self, mean, cov):
     ...         return Moments(2 * mean, 4 * cov, 2 * torch.eye(mean.shape[-1]).expand_as(cov))
@@ -40,6 +40,16 @@ class MomentMap(ABC):
         """Return the map z = after(self(x)), whose input-output covariance treats x, y and z as jointly Gaussian."""
         return Chain(self, after)
 
+    def rescaled(
+        self,
+        x_mean: Float[Tensor, "D"],
+        x_std: Float[Tensor, "D"],
+        y_mean: Float[Tensor, "E"],
+        y_std: Float[Tensor, "E"],
+    ) -> "MomentMap":
+        """Return the map in other units, y_mean + y_std · self((x - x_mean) / x_std), the whitening of a codec undone."""
+        return Rescaled(self, x_mean, x_std, y_mean, y_std)
+
 
 class Chain(MomentMap):
     """One map after another: the moments of the second at those of the first, and the product of the gains."""
@@ -54,10 +64,32 @@ class Chain(MomentMap):
         return Moments(after.mean, after.cov, between.gain @ after.gain)
 
 
+class Rescaled(MomentMap):
+    """A map between whitened quantities, in the units that they have outside."""
+
+    def __init__(
+        self,
+        inner: MomentMap,
+        x_mean: Float[Tensor, "D"],
+        x_std: Float[Tensor, "D"],
+        y_mean: Float[Tensor, "E"],
+        y_std: Float[Tensor, "E"],
+    ) -> None:
+        self.inner, self.x_mean, self.inverse, self.y_mean, self.y_std = inner, x_mean, x_std.reciprocal(), y_mean, y_std
+
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return the moments of the rescaled output."""
+        inner = self.inner.moments((mean - self.x_mean) * self.inverse, cov * torch.outer(self.inverse, self.inverse))
+        return Moments(
+            self.y_mean + self.y_std * inner.mean,
+            inner.cov * torch.outer(self.y_std, self.y_std),
+            inner.gain * torch.outer(self.inverse, self.y_std),
+        )
+
+
 def check_belief(mean: Tensor, cov: Tensor, size: int, what: str) -> None:
     """Raise `ShapeError` unless mean is [..., size] and cov [..., size, size] with the same leading axes.
 
-    >>> import torch
     >>> check_belief(torch.zeros(3), torch.zeros(2, 2), 3, "a policy of 3 inputs")
     Traceback (most recent call last):
     ...
@@ -72,7 +104,6 @@ def check_belief(mean: Tensor, cov: Tensor, size: int, what: str) -> None:
 def symmetric(matrix: Float[Tensor, "*batch S S"]) -> Float[Tensor, "*batch S S"]:
     """Return ½(A + Aᵀ).
 
-    >>> import torch
     >>> symmetric(torch.tensor([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[1.0, 1.0], [1.0, 1.0]]
     """
