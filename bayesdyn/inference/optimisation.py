@@ -17,13 +17,14 @@ _ADAM_RATE = 0.1
 
 
 class Optimum(NamedTuple):
-    """The best point met, its value, the number of evaluations, the values on the way and what went wrong."""
+    """The best point met, its value, the number of evaluations, the values on the way, what went wrong and why it ended."""
 
     point: np.ndarray
     value: float
     steps: int
     curve: tuple[float, ...]
     warnings: tuple[str, ...]
+    reason: str
 
 
 class _Recorder:
@@ -73,11 +74,13 @@ def minimise(
             progress(iterations, evaluate.value)
 
     warnings: tuple[str, ...] = ()
+    reason = "all steps made"
     try:
         options = {"maxiter": max_steps, "maxfun": 3 * max_steps, "ftol": 1e-10, "gtol": 1e-5}
         # The steps are tiny vectors: threads of the linear algebra behind SciPy only get in the way of the objective's own.
         with threadpool_limits(limits=1, user_api="blas"):
             result = minimize(evaluate, start, jac=True, method="L-BFGS-B", bounds=bounds, callback=report, options=options)
+        reason = str(result.message)
         if result.nit >= max_steps:
             warnings = (f"stopped after {max_steps} iterations before it converged",)
     except NumericalError as error:
@@ -87,7 +90,7 @@ def minimise(
         _adam(evaluate, evaluate.point, bounds)
     if evaluate.point is None:
         raise NumericalError("the optimiser evaluated nothing; are all bounds intervals?")
-    return Optimum(evaluate.point, evaluate.value, len(evaluate.curve), tuple(evaluate.curve), warnings)
+    return Optimum(evaluate.point, evaluate.value, len(evaluate.curve), tuple(evaluate.curve), warnings, reason)
 
 
 def _adam(evaluate: _Recorder, start: np.ndarray, bounds: list[tuple[float, float]]) -> None:
