@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bayesdyn.agents import Agent
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.numerics import private_generator
 from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
@@ -37,9 +38,19 @@ class Decision:
     draws: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def dropped(self) -> int:
+        """Candidates whose return was not finite."""
+        return self.plan.dropped
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that were scored."""
+        return self.plan.candidates
+
 
 @dataclass
-class MPC:
+class MPC(Agent):
     """Plans with fresh draws θ ~ p(θ|D) at every step and executes the plan's first actions (version 1.5 of the CS285 lecture).
 
     score(a_1..a_T) = objective(R [n, p]),  R_jk the return of trajectory k under θ_j, noise shared by all candidates

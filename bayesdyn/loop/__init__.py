@@ -1,6 +1,6 @@
 """The loop of model-based reinforcement learning: collect, fit, plan, act, aggregate, repeat."""
 
-from bayesdyn.loop.acting import Agent
+from bayesdyn.agents import Agent
 from bayesdyn.loop.actions import Actions, actions_of
 from bayesdyn.loop.exploration import Coloured, Exploration, Uniform
 from bayesdyn.loop.learn import learn

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,25 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bayesdyn.agents import Agent, Thought
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.data.collection import NumpyPolicy
 from bayesdyn.loop.actions import Actions
 from bayesdyn.loop.monitor import Monitor
-from bayesdyn.mpc import Decision
-from bayesdyn.planners import ActionSpace
-
-
-@runtime_checkable
-class Agent(Protocol):
-    """What `learn` asks of an agent; `bayesdyn.MPC` is one. `decision` is the latest plan with what it imagines, None if none."""
-
-    decision: Decision | None
-
-    def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
-        """Start an episode."""
-
-    def act(self, observation: Tensor, *, replan: bool = True) -> Tensor:
-        """Return the next action [A] for an observation [S]."""
 
 
 class Actor(ABC):
@@ -86,7 +72,7 @@ class Pilot(Actor):
         self.late = self.dropped = self.candidates = 0
         self.shares: list[float] = []
         self.said: Counter[str] = Counter()
-        self._decision: Decision | None = None
+        self._decision: Thought | None = None
 
     def act(self, observation: np.ndarray, t: int) -> np.ndarray:
         """Ask the agent."""
@@ -106,7 +92,7 @@ class Pilot(Actor):
         if self.learn_from is not None:
             self.learn_from(transition)
 
-    def _keep(self, decision: Decision, seconds: float) -> None:
+    def _keep(self, decision: Thought, seconds: float) -> None:
         fresh = decision is not self._decision
         self._decision = decision
         self.ages.append(0 if fresh else self.ages[-1] + 1)
@@ -115,8 +101,8 @@ class Pilot(Actor):
         if fresh:
             self.seconds.append(seconds)
             self.late += decision.late
-            self.dropped += decision.plan.dropped
-            self.candidates += decision.plan.candidates
+            self.dropped += decision.dropped
+            self.candidates += decision.candidates
             if decision.imagined.rewards.shape[2] > 1:  # one particle per draw cannot tell ignorance from noise
                 self.shares.append(float(decision.variance.epistemic_share.mean()))
             self.said.update(decision.warnings)

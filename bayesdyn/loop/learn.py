@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayesdyn.agents import Agent, Improvement
 from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.loop.acting import Agent, Explorer, Pilot, run_trial
+from bayesdyn.loop.acting import Explorer, Pilot, run_trial
 from bayesdyn.loop.actions import Actions, actions_of, check_observations
 from bayesdyn.loop.exploration import Exploration, Uniform
 from bayesdyn.loop.monitor import Monitor
@@ -42,6 +43,8 @@ def learn(
     monitor: Monitor | None = None,
 ) -> Run:
     """Collect `initial` trials that `explore` without a model, then `trials` times: fit on all data, plan and act, add the data.
+
+    Between fit and trial the agent may learn from the model (`Agent.improve`): that is how a policy search goes, with no planning.
 
     The lecture's ways (CS285, model-based reinforcement learning): 0.5 is `trials=1, replan_every=None` (one fit, one open-loop
     plan, with a planner whose horizon covers the trial), 1.0 several trials with `replan_every=None` (aggregated data), 1.5
@@ -74,6 +77,7 @@ def learn(
         )
     check_observations(env)
     actions, monitor = actions_of(env.action_space), monitor or Monitor()
+    agent.recall({})
     agent.reset(actions.space)  # refuses a space that its planner cannot search before anything is written
     settings = {
         "initial": initial,
@@ -94,9 +98,10 @@ def learn(
             trial = _random_trial(env, actions, explore, index, streams, monitor)
         else:
             fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
+            improvement = _improve(agent, record, index, first=index == initial, streams=streams, monitor=monitor)
             agent.reset(actions.space, generator=streams.generator("act"))
             pilot = Pilot(agent, replan_every, model.append if online else None, keep_fans, warm_up)
-            trial = _controlled_trial(env, actions, model, pilot, fit, index, streams, monitor)
+            trial = _controlled_trial(env, actions, model, pilot, fit, improvement, index, streams, monitor)
         record.add(trial)
         monitor.trial_finished(trial)
     return record
@@ -123,7 +128,7 @@ class _Streams:
     index: int
 
     def number(self, purpose: str) -> int:
-        position = ("random", "fit", "act", "reset").index(purpose)
+        position = ("random", "fit", "act", "reset", "improve").index(purpose)
         return int(np.random.SeedSequence([self.seed, self.index, position]).generate_state(1)[0])
 
     def generator(self, purpose: str) -> torch.Generator:
@@ -150,6 +155,18 @@ def _fit(model: DynamicsModel, record: Run, index: int, *, warm: bool, streams: 
     return fit
 
 
+def _improve(agent: Agent, record: Run, index: int, *, first: bool, streams: _Streams, monitor: Monitor) -> Improvement:
+    """Let the agent learn from the fit before trial `index`, or recall what it learned if the run was killed after that."""
+    kept = record.load_improvement(index, agent)
+    if kept is not None:
+        return kept
+    if not first:
+        record.load_improvement(index - 1, agent)
+    improvement = agent.improve(streams.generator("improve"), monitor.improving)
+    record.save_improvement(index, agent, improvement)
+    return improvement
+
+
 def _random_trial(
     env: gymnasium.Env[Any, Any], actions: Actions, explore: Exploration, index: int, streams: _Streams, monitor: Monitor
 ) -> Trial:
@@ -165,6 +182,7 @@ def _controlled_trial(
     model: DynamicsModel,
     pilot: Pilot,
     fit: Fit,
+    improvement: Improvement,
     index: int,
     streams: _Streams,
     monitor: Monitor,
@@ -181,12 +199,14 @@ def _controlled_trial(
         "steps": float(len(log.rewards)),
         "fit_seconds": fit.seconds,
         "fit_nll": fit.nll,
+        **improvement.metrics,
         **pilot.metrics(),
         **pilot.promise(log.rewards, log.terminated),
         **one_step_scores(model, Transitions.from_episodes([episode])),
     }
-    warnings = (*fit.warnings, *pilot.warnings)
-    return Trial(index, True, episode, log.complete_infos(), pilot.imagined, pilot.age, metrics, warnings)
+    warnings = (*fit.warnings, *improvement.warnings, *pilot.warnings)
+    infos = log.complete_infos()
+    return Trial(index, True, episode, infos, pilot.imagined, pilot.age, metrics, warnings, improvement.predictions)
 
 
 def _describe(env: gymnasium.Env[Any, Any], model: DynamicsModel, agent: Agent) -> dict[str, Any]:

@@ -26,6 +26,9 @@ class Monitor:
     def fitting(self, done: int, steps: int, figures: dict[str, float]) -> None:
         """The model is being fitted."""
 
+    def improving(self, done: int, steps: int, figures: dict[str, float]) -> None:
+        """The agent is learning from the fitted model."""
+
     def stepped(self, step: int, figures: dict[str, float]) -> None:
         """The agent has acted."""
 
@@ -50,6 +53,7 @@ class RichMonitor(Monitor):
             console=console or Console(),
         )
         self._fit: TaskID | None = None
+        self._improve: TaskID | None = None
         self._act: TaskID | None = None
 
     def __enter__(self) -> "RichMonitor":
@@ -64,12 +68,18 @@ class RichMonitor(Monitor):
         self._clear()
         name = f"{escape(self.title)} · trial {index}/{trials - 1}"
         self._fit = self.progress.add_task(f"{name} fit", total=None, figures="", visible=False)
+        self._improve = self.progress.add_task(f"{name} improve", total=None, figures="", visible=False)
         self._act = self.progress.add_task(f"{name} act", total=steps, figures="")
 
     def fitting(self, done: int, steps: int, figures: dict[str, float]) -> None:
         """Move the bar of the fit."""
         if self._fit is not None:
             self.progress.update(self._fit, completed=done, total=steps, figures=_text(figures), visible=True)
+
+    def improving(self, done: int, steps: int, figures: dict[str, float]) -> None:
+        """Move the bar of what the agent learns."""
+        if self._improve is not None:
+            self.progress.update(self._improve, completed=done, total=steps, figures=_text(figures), visible=True)
 
     def stepped(self, step: int, figures: dict[str, float]) -> None:
         """Move the bar of the trial."""
@@ -88,10 +98,10 @@ class RichMonitor(Monitor):
         self.progress.console.print(f"[bold]{escape(self.title)}[/] trial {trial.index} ({kind}): {escape(_text(shown))}")
 
     def _clear(self) -> None:
-        for task in (self._fit, self._act):
+        for task in (self._fit, self._improve, self._act):
             if task is not None:
                 self.progress.remove_task(task)
-        self._fit = self._act = None
+        self._fit = self._improve = self._act = None
 
 
 def _text(figures: dict[str, float]) -> str:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bayesdyn.data import Transitions, make_folder, write_atomically
+from bayesdyn.agents import Agent, Improvement
+from bayesdyn.data import Transitions, load_tensors, make_folder, save_tensors, write_atomically
 from bayesdyn.data.describe import differences
 from bayesdyn.errors import ConfigurationError, FileError
-from bayesdyn.loop.trial import Trial
+from bayesdyn.loop.trial import Trial, named
 from bayesdyn.model import DynamicsModel
 
 _FORMAT = "bayesdyn-run/1"
@@ -31,6 +32,7 @@ class Run:
         config.json               what made it
         trials/NNN.safetensors    trial NNN
         models/NNN.safetensors    the model as it was fitted before trial NNN, and beside it NNN.json, about that fit
+        agents/NNN.safetensors    what the agent had learned before trial NNN, if it learns, and what it expected of that trial
         metrics.csv               the metrics of all trials, one row each
         pictures/                 room for pictures of it
 
@@ -128,6 +130,37 @@ class Run:
         """
         if self.folder is not None:
             model.load(self._model_path(index))
+
+    def save_improvement(self, index: int, agent: Agent, improvement: Improvement) -> None:
+        """Keep what the agent has learned before trial `index`; nothing is written of an agent that does not learn."""
+        memory = agent.memory()
+        if self.folder is None or not memory:
+            return
+        tensors = {f"memory/{name}": values for name, values in memory.items()}
+        tensors |= {f"prediction/{name}": values for name, values in improvement.predictions.items()}
+        facts = {"metrics": improvement.metrics, "warnings": list(improvement.warnings)}
+        make_folder(self.folder / "agents")
+        save_tensors(self._agent_path(index), tensors, {"facts": json.dumps(facts)}, kind="agent")
+
+    def load_improvement(self, index: int, agent: Agent) -> Improvement | None:
+        """Bring the agent back to what it had learned before trial `index`, if that was kept.
+
+        Raises `FileError` for a damaged file.
+        """
+        path = self._agent_path(index)
+        if self.folder is None or not path.exists():
+            return None
+        tensors, metadata = load_tensors(path, kind="agent")
+        try:
+            facts = json.loads(metadata["facts"])
+            improvement = Improvement(facts["metrics"], named("prediction/", tensors), tuple(facts["warnings"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise FileError(f"{path} is no agent that this version reads: {error!r}; remove it to improve again") from error
+        agent.recall(named("memory/", tensors))
+        return improvement
+
+    def _agent_path(self, index: int) -> Path:
+        return (self.folder or Path()) / "agents" / f"{index:03d}.safetensors"
 
     def _model_path(self, index: int) -> Path:
         return (self.folder or Path()) / "models" / f"{index:03d}.safetensors"

@@ -27,6 +27,7 @@ class Trial:
                slowest_plan_seconds, late_plans, and the model's one-step scores on the trial before it learned from it: nll (per
                dimension, whitened units), coverage90, rmse
     warnings   what a person should know about the fit and the plans
+    predictions   what the agent's improvement expected of the trial, [T+1, ...] each (`Improvement`)
     """
 
     index: int
@@ -37,6 +38,7 @@ class Trial:
     age: Int[Tensor, "T"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     metrics: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    predictions: dict[str, Tensor] = field(default_factory=dict)
 
     def last(self, info: str, steps: int = _FINAL_STEPS) -> float:
         """Return the largest value of a scalar info over the last `steps` steps: is the pole up, and does it stay up?
@@ -53,6 +55,7 @@ class Trial:
         if self.episode.rewards is not None:
             tensors["rewards"] = self.episode.rewards
         tensors |= {f"info/{name}": values for name, values in self.infos.items()}
+        tensors |= {f"prediction/{name}": values for name, values in self.predictions.items()}
         facts = {
             "index": self.index,
             "controlled": self.controlled,
@@ -72,11 +75,17 @@ class Trial:
                 index=facts["index"],
                 controlled=facts["controlled"],
                 episode=Episode(tensors["states"], tensors["actions"], tensors.get("rewards"), facts["terminated"]),
-                infos={name.removeprefix("info/"): values for name, values in tensors.items() if name.startswith("info/")},
+                infos=named("info/", tensors),
                 imagined=tensors["imagined"],
                 age=tensors["age"],
                 metrics=facts["metrics"],
                 warnings=tuple(facts["warnings"]),
+                predictions=named("prediction/", tensors),
             )
         except (KeyError, ValueError) as error:
             raise FileError(f"{path} is no trial that this version reads: {error!r}") from error
+
+
+def named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
