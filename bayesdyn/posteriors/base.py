@@ -9,12 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bayesdyn.beliefs import MomentMap, Moments
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.functions import Function, check_floating
+from bayesdyn.posteriors.moment_sampling import SampledMoments, whitened_normals
 from bayesdyn.progress import Progress
 
 PREDICTIVE_DRAWS = 64
+MOMENT_POINTS = 128
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,34 @@ class Posterior(nn.Module, ABC):
         self.check_inputs(x)
         function = self.sample(PREDICTIVE_DRAWS, torch.Generator().manual_seed(0))
         return Predictive.from_draws(function(x.unsqueeze(0)))
+
+    def exact_moment_map(self, process_noise: bool = False) -> MomentMap | None:
+        """Return p(f(x)|D) for Gaussian x in closed form, None where there is none: Gaussian processes override this.
+
+        The map is a snapshot of the present fit, to be kept by whoever calls it often; `process_noise` adds the noise variance.
+        """
+        return None
+
+    def moment_map(self, process_noise: bool = False) -> MomentMap:
+        """Return the closed form, or where there is none 64 draws at 128 points each, with a fixed seed.
+
+        Raises `NotFittedError` before `fit`.
+        """
+        self.check_fitted()
+        exact = self.exact_moment_map(process_noise)
+        if exact is not None:
+            return exact
+        inputs = self.sizes[0]
+        count = max(MOMENT_POINTS, 8 * inputs)
+        points = whitened_normals(count, inputs, self.dtype, torch.Generator().manual_seed(0))
+        return SampledMoments(self.sample(PREDICTIVE_DRAWS, torch.Generator().manual_seed(0)), points, process_noise=process_noise)
+
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return the moments of f(x) for x ~ N(mean, cov): one call of `moment_map()`, which is worth keeping for more than one.
+
+        Raises `NotFittedError` before `fit`, `ShapeError` for a belief of another size.
+        """
+        return self.moment_map().moments(mean, cov)
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `NotFittedError` before `fit`, `DataError` or `ShapeError` unless x is a tensor [..., D]."""

@@ -12,6 +12,7 @@ from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.functions import Function
 from bayesdyn.gaussian_processes.diagnosis import check_hyperparameters, check_positive, check_target_scale
 from bayesdyn.gaussian_processes.family import family_of
+from bayesdyn.gaussian_processes.moment_map import GPMoments, Uncertainty
 from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters
 from bayesdyn.gaussian_processes.variances import positive_variance
 from bayesdyn.kernels import RBF, GPyTorchKernel, Kernel, KernelParameters
@@ -293,6 +294,23 @@ class ExactGP(Posterior):
         self.check_fitted()
         var = self.inverse_chol.square().sum(-2).reciprocal().mT
         return Gaussian(self.y - self.alpha.mT * var, var)
+
+    def exact_moment_map(self, process_noise: bool = False) -> GPMoments | None:
+        """Return the moments of f(x) for Gaussian x, in closed form with the kernel `RBF()`, None with others.
+
+        Raises `NotFittedError` before `fit`.
+        """
+        self.check_fitted()
+        if self.kernel != RBF():
+            return None
+        return GPMoments(
+            self.x,
+            self.kernel_parameters.lengthscale,
+            self.kernel_parameters.signal_var,
+            self.alpha,
+            uncertainty=Uncertainty(self.chol, self.inverse_chol.mT @ self.inverse_chol),
+            noise_var=self.noise_var if process_noise else None,
+        )
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Function:
         """Draw n functions pathwise: f(x) = φ(x)ᵀw + k(x, X)(K + σ²I)⁻¹(y - Φw - ε) (Wilson et al. 2020, eq. 12).

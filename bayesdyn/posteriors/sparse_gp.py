@@ -10,6 +10,8 @@ from torch import Tensor
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.gaussian_processes.diagnosis import at_bounds, bound_warnings, check_target_scale, explain_singular
+from bayesdyn.gaussian_processes.moment_inducing import inducing_moments
+from bayesdyn.gaussian_processes.moment_map import GPMoments
 from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
 from bayesdyn.gaussian_processes.sparse_evaluator import (
     InducingPrior,
@@ -276,6 +278,17 @@ class SparseGP(Posterior):
         mean = torch.cat([p.mean for p in parts]).reshape(shape).to(x.dtype)
         epistemic = torch.cat([p.var for p in parts]).reshape(shape).to(x.dtype)
         return Predictive(mean, epistemic, self.noise_var.to(x.dtype).expand_as(mean))
+
+    def exact_moment_map(self, process_noise: bool = False) -> GPMoments | None:
+        """Return the moments of f(x) for Gaussian x, in closed form with the kernel `RBF()`, None with others.
+
+        Raises `NotFittedError` before `fit`.
+        """
+        self.check_fitted()
+        if self.kernel != RBF():
+            return None
+        noise_var = self.noise_var if process_noise else None
+        return inducing_moments(self._prior(), self.precision, self.shift, noise_var).to(self.dtype)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> PathwiseFunction:
         """Draw n functions pathwise: f(x) = φ(x)ᵀw + k(x, Z)K_zz⁻¹(u - Φ_Z w - ε), u = L_z v, v ~ q(v).
