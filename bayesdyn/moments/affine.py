@@ -1,0 +1,75 @@
+"""Affine maps and the choice of coordinates, as exact moment maps."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.errors import ConfigurationError, ShapeError
+
+
+class Linear(MomentMap):
+    """The map y = W x + b, W [E, D], b [E] (0 by default): mean Wμ + b, cov WΣWᵀ, gain Wᵀ.
+
+    Raises `ShapeError` for sizes that do not fit.
+
+    >>> Linear([[1.0, 1.0]]).moments(torch.ones(2), torch.eye(2)).cov.item()
+    2.0
+    """
+
+    def __init__(self, weight: Tensor | Sequence[Sequence[float]], offset: Tensor | Sequence[float] | None = None) -> None:
+        self.weight = as_tensor(weight)
+        self.offset = self.weight.new_zeros(self.weight.shape[:1]) if offset is None else as_tensor(offset)
+        if self.weight.dim() != 2 or self.offset.shape != self.weight.shape[:1]:
+            raise ShapeError(
+                f"Linear wants weight [E, D] and offset [E]; got {list(self.weight.shape)} and {list(self.offset.shape)}"
+            )
+
+    def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch E"]:
+        """Return W x + b."""
+        return x @ self.weight.to(x).mT + self.offset.to(x)
+
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return the exact moments of W x + b."""
+        check_belief(mean, cov, self.weight.shape[1], "a linear map")
+        weight = self.weight.to(mean)
+        return Moments(self(mean), weight @ cov @ weight.mT, weight.mT.expand(*mean.shape, -1))
+
+
+class Columns(MomentMap):
+    """The choice of coordinates of x [D], in the order given: mean μ[c], cov Σ[c, c], gain the columns c of I.
+
+    Raises `ConfigurationError` for columns that are no coordinates of x.
+
+    >>> Columns([2, 0], size=3)(torch.tensor([1.0, 2.0, 3.0])).tolist()
+    [3.0, 1.0]
+    """
+
+    def __init__(self, columns: Sequence[int], size: int) -> None:
+        self.columns, self.size = tuple(int(c) for c in columns), size
+        if not self.columns or any(not 0 <= c < size for c in self.columns):
+            raise ConfigurationError(f"columns are one or more of 0..{size - 1}; got {list(self.columns)}")
+        self._index = torch.tensor(self.columns)
+
+    def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch E"]:
+        """Return the chosen coordinates of points."""
+        return x.index_select(-1, self._index.to(x.device))
+
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return the belief over the chosen coordinates."""
+        check_belief(mean, cov, self.size, "a choice of columns")
+        index = self._index.to(mean.device)
+        gain = torch.eye(self.size, dtype=mean.dtype, device=mean.device).index_select(-1, index)
+        return Moments(self(mean), cov.index_select(-1, index).index_select(-2, index), gain.expand(*mean.shape, -1))
+
+
+def as_tensor(values: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+    """Return a floating-point tensor of numbers, float64 unless they come as a floating-point tensor.
+
+    >>> as_tensor([1, 2]).dtype
+    torch.float64
+    """
+    given = torch.as_tensor(values)
+    return given if given.is_floating_point() and torch.is_tensor(values) else given.double()

@@ -1,0 +1,129 @@
+"""The state with the sine and cosine of its angles beside it: what policies, dynamics and costs take their columns from."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.moments.waves import Array, Backend, backend, waves, waves_gradient
+
+
+class Lift(MomentMap):
+    """The map s -> a = [s, sin θ1, cos θ1, sin θ2, ...] of a state s [S] with k angles, to S + 2k coordinates.
+
+    With C1 the gain of the sines and cosines and V their covariance,
+
+        mean = [μ, E t],   cov = [[Σ, ΣC1], [C1ᵀΣ, V]],   gain = [I, C1]
+
+    exactly. Differentiable once. Raises `ConfigurationError` for angles that are no coordinates of the state.
+
+    >>> lift = Lift(2, angles=[1])
+    >>> lift(torch.tensor([3.0, 0.0])).tolist()
+    [3.0, 0.0, 0.0, 1.0]
+    >>> lift.moments(torch.zeros(2), torch.eye(2)).cov.shape
+    torch.Size([4, 4])
+    """
+
+    def __init__(self, state_size: int, angles: Sequence[int]) -> None:
+        self.state_size, self.angles = state_size, tuple(int(a) for a in angles)
+        if any(not 0 <= a < state_size for a in self.angles) or len(set(self.angles)) < len(self.angles):
+            raise ConfigurationError(f"angles are different coordinates 0..{state_size - 1} of the state; got {list(angles)}")
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates S + 2k of the lifted state."""
+        return self.state_size + 2 * len(self.angles)
+
+    def __call__(self, state: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch L"]:
+        """Return [s, sin θ1, cos θ1, ...] of states."""
+        angle = state[..., list(self.angles)]
+        return torch.cat((state, torch.stack((angle.sin(), angle.cos()), -1).flatten(-2)), -1)
+
+    def moments(self, mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"]) -> Moments:
+        """Return the exact moments of the lifted state; raises `ShapeError` for a belief of another size."""
+        check_belief(mean, cov, self.state_size, "a lifted state")
+        return Moments(*_Lift.apply(mean, cov, _constants(self, mean.dtype, mean.device)))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two lifts put the same angles of a state of the same size beside it."""
+        return isinstance(other, Lift) and (self.state_size, self.angles) == (other.state_size, other.angles)
+
+    def __hash__(self) -> int:
+        """Equal lifts hash alike."""
+        return hash((self.state_size, self.angles))
+
+
+def lift(mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"], angles: Sequence[int]) -> Moments:
+    """Return the moments of [s, sin θ1, cos θ1, ...] for s ~ N(mean, cov): `Lift(S, angles).moments(mean, cov)`.
+
+    >>> lift(torch.zeros(1), torch.zeros(1, 1), [0]).mean.tolist()
+    [0.0, 0.0, 1.0]
+    """
+    return Lift(mean.shape[-1], angles).moments(mean, cov)
+
+
+class _Constants(NamedTuple):
+    backend: Backend
+    angles: Array  # [k]
+    rows: Array  # [2k]: the angle behind each wave
+    places: Array  # [2k]: where the waves stand in the lifted state
+    waves: Array  # [2k]: where sin θ1, cos θ1, ... stand in [sin θ, cos θ, -sin θ]
+    slopes: Array  # [2k]: where their derivatives stand
+    select: Array  # [2k, S]: phases = select @ state
+    identity: Array  # [S, L]
+    square: Array  # [2k, 2k]: an identity
+
+
+@lru_cache(maxsize=64)
+def _constants(lift: Lift, dtype: torch.dtype, device: torch.device) -> _Constants:
+    count, size = len(lift.angles), lift.state_size
+    angles = torch.tensor(lift.angles, dtype=torch.int64, device=device)
+    rows = angles.repeat_interleave(2)
+    kinds = torch.arange(2 * count, device=device).view(2, count).mT  # row i: sin θi, cos θi
+    identity = torch.eye(size, lift.size, dtype=dtype, device=device)
+    square = torch.eye(2 * count, dtype=dtype, device=device)
+    places = torch.arange(size, lift.size, device=device)
+    tensors = (angles, rows, places, kinds.flatten(), (kinds + count).flatten(), identity[:, :size][rows], identity, square)
+    chosen = backend(identity)
+    return _Constants(chosen, *(chosen.cut(t) for t in tensors))
+
+
+class _Lift(torch.autograd.Function):
+    """Mean, covariance and gain of the lifted state."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, cov: Tensor, constants: _Constants) -> tuple[Tensor, Tensor, Tensor]:
+        (xp, pick, cut, tensor), angles, rows, places, values, slopes, _, identity, _ = constants
+        m, s = cut(mean), cut(cov)
+        size, last = identity.shape
+        angle, columns = pick(m, angles, -1), pick(s, rows, -1)
+        circle = xp.concatenate((sin := xp.sin(angle), xp.cos(angle), -sin), -1)
+        found = waves(xp, pick(circle, values, -1), pick(circle, slopes, -1), pick(columns, rows, -2))
+        cross = columns * found.slope[..., None, :]
+        joint = xp.empty((*m.shape[:-1], last, last), dtype=m.dtype, device=m.device)
+        joint[..., :size, :size], joint[..., size:, size:] = s, found.cov
+        joint[..., :size, size:], joint[..., size:, :size] = cross, cross.swapaxes(-1, -2)
+        gain = xp.empty((*m.shape, last), dtype=m.dtype, device=m.device)
+        gain[...] = identity
+        gain[..., rows, places] = found.slope
+        ctx.found, ctx.columns, ctx.constants = found, columns, constants
+        return tensor(xp.concatenate((m, found.mean), -1)), tensor(joint), tensor(gain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, mean: Tensor, cov: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, None]:
+        (_, _, cut, tensor), _, rows, places, _, _, select, identity, square = ctx.constants
+        m, c, g = cut(mean), cut(cov), cut(gain)
+        size = len(identity)
+        cross = c[..., :size, size:] + c[..., size:, :size].swapaxes(-1, -2)
+        slope = (cross * ctx.columns).sum(-2) + g[..., rows, places]
+        to_phase = waves_gradient(ctx.found, m[..., size:], slope, c[..., size:, size:], square)
+        to_mean = m[..., :size] + to_phase.mean @ select
+        to_cov = c[..., :size, :size] + (cross * ctx.found.slope[..., None, :] + select.T @ to_phase.cov) @ select
+        return tensor(to_mean), tensor(to_cov), None
