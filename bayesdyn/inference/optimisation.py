@@ -24,7 +24,7 @@ class Optimum(NamedTuple):
     steps: int
     curve: tuple[float, ...]
     warnings: tuple[str, ...]
-    reason: str
+    reason: str = ""
 
 
 class _Recorder:
