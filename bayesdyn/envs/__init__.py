@@ -2,6 +2,7 @@
 
 import gymnasium
 
+from bayesdyn.envs.cart_double_pendulum import CartDoublePendulumPlant
 from bayesdyn.envs.cartpole import STEPS, CartPolePlant, CartPoleSwingUp, TipReward, swing_up_reward, tip_distance, tip_position
 from bayesdyn.envs.dmc import DMCCartPole, DMCPendulum, DMCReacher, DMCTask
 from bayesdyn.envs.dmc_rewards import (
@@ -27,11 +28,14 @@ from bayesdyn.envs.making import make
 from bayesdyn.envs.mujoco_env import MujocoTask
 from bayesdyn.envs.mujoco_plant import EachObservation, KnownPlant
 from bayesdyn.envs.observations import ExtendedObservation, ObservedReward, ObservedTermination
+from bayesdyn.envs.pendulum import PendulumPlant
 from bayesdyn.envs.pets_cartpole import PETS_STEPS, PETSCartPole, PETSCartPolePlant, PETSCartPoleReward
 from bayesdyn.envs.plant import Plant, PlantEnv
 from bayesdyn.envs.pusher import PUSHER_STEPS, PETSPusher, PusherPaid, PusherReward
 from bayesdyn.envs.pusher_model import fixed_pusher_model
 from bayesdyn.envs.reacher3d import REACHER3D_STEPS, Reacher3D, Reacher3DReward
+from bayesdyn.envs.two_links import DoublePendulumPlant, PendubotPlant, TwoLinkPlant
+from bayesdyn.envs.unicycle_plant import UnicyclePlant
 
 CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
 
@@ -54,6 +58,7 @@ for _id, (_entry_point, _steps) in _TASKS.items():
 
 __all__ = [
     "CARTPOLE_ID",
+    "CartDoublePendulumPlant",
     "CartPolePlant",
     "CartPoleSwingUp",
     "DMCCartPole",
@@ -65,6 +70,7 @@ __all__ = [
     "DMCReacherReward",
     "DMCReacherShapedReward",
     "DMCTask",
+    "DoublePendulumPlant",
     "EachObservation",
     "ExtendedObservation",
     "HalfCheetahReward",
@@ -80,6 +86,8 @@ __all__ = [
     "PETSCartPoleReward",
     "PETSHalfCheetah",
     "PETSPusher",
+    "PendubotPlant",
+    "PendulumPlant",
     "PendulumV1Reward",
     "Plant",
     "PlantEnv",
@@ -90,6 +98,8 @@ __all__ = [
     "Reacher3DReward",
     "ReacherV5Reward",
     "TipReward",
+    "TwoLinkPlant",
+    "UnicyclePlant",
     "draw_cartpole",
     "fixed_pusher_model",
     "integrate",

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from bayesdyn.envs.integration import integrate
+from bayesdyn.envs.integration import COLUMNS, SUBSTEPS, integrate
 from bayesdyn.errors import ConfigurationError, DataError, NumericalError, ShapeError
 
 # Gymnasium asks for finite bounds; no episode of any useful length comes near this one.
@@ -24,12 +24,29 @@ Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Plant(ABC):
     """A system ds/dt = f(s, a) whose action is held for `dt` seconds (zero-order hold); all calls take any leading axes.
 
-    A subclass names its states and actions, with their units in its docstring, and gives `derivative`.
+    A subclass names its states and actions, with their units in its docstring, and gives `derivative`. What a learner sees of a
+    state is `observe(state)`, the state itself unless the subclass says otherwise; O is its size.
     """
 
     state_names: ClassVar[tuple[str, ...]]
     action_names: ClassVar[tuple[str, ...]]
+    grid: ClassVar[tuple[int, int]] = (SUBSTEPS, COLUMNS)  # substeps and columns of `integrate`: enough for 1e-12 in a step
     dt: float
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        """Names of what a learner sees."""
+        return self.state_names
+
+    def observe(self, state: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch O"]:
+        """Return what a learner sees of a state, without noise; differentiable."""
+        return state
+
+    def observed_moments(
+        self, mean: Float[Tensor, "S"], std: Float[Tensor, "S"]
+    ) -> tuple[Float[Tensor, "O"], Float[Tensor, "O O"]]:
+        """Return mean and covariance of what a learner sees if the state is N(mean, diag(std²))."""
+        return mean, std.square().diag()
 
     @abstractmethod
     def derivative(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*#batch A"]) -> Float[Tensor, "*batch S"]:
@@ -44,7 +61,9 @@ class Plant(ABC):
         held = action.double()
         batch = torch.broadcast_shapes(state.shape[:-1], action.shape[:-1])
         start = state.double().expand(*batch, state.shape[-1])
-        return integrate(lambda s: self.derivative(s, held), start, self.dt).to(state.dtype)
+        substeps, columns = self.grid
+        moved = integrate(lambda s: self.derivative(s, held), start, self.dt, substeps=substeps, columns=columns)
+        return moved.to(state.dtype)
 
     def check_sizes(self, state: Float[Tensor, "..."], action: Float[Tensor, "..."]) -> None:
         """Raise `ShapeError` unless `state` is [..., S] and `action` [..., A]."""
