@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayesdyn.belief_dynamics import BeliefDynamics
+from bayesdyn.beliefs import MomentMap
 from bayesdyn.codec import BaseCodec, broadcast, check_sizes
 from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe, differences
@@ -122,6 +124,33 @@ class DynamicsModel(nn.Module):
         dtype = dtype or self.posterior.dtype
         function = self.posterior.sample(n, generator).to(dtype=dtype).for_many_rows()
         return Dynamics(self.codec.frozen(dtype), function if precision is None else function.with_precision(precision))
+
+    def belief_dynamics(
+        self, *, process_noise: bool = False, observation_noise: Float[Tensor, "S"] | None = None
+    ) -> BeliefDynamics:
+        """Return how Gaussian beliefs over the state move, by moment matching: exact for a Gaussian process with an RBF kernel.
+
+        `process_noise` adds the posterior's noise at every step; `observation_noise`, variances [S], is what a policy's input has
+        beside the state's uncertainty. A snapshot: a later fit leaves it as it is.
+
+        Raises `ConfigurationError` for a codec whose features are not linear in state, sines, cosines and action.
+        """
+        self.codec.check_fitted()
+        return self._moving(self.posterior.moment_map(process_noise), observation_noise)
+
+    def _moving(self, change: MomentMap, observation_noise: Float[Tensor, "S"] | None = None) -> BeliefDynamics:
+        codec, layout = self.codec, self.codec.belief_layout()
+        scales = (codec.feature_mean, codec.feature_std, codec.target_mean, codec.target_std)
+        state_size, action_size = codec.sizes.tolist()
+        return BeliefDynamics(
+            change.rescaled(*(scale.to(self.posterior.dtype) for scale in scales)),
+            state_size=state_size,
+            action_size=action_size,
+            inputs=layout.inputs,
+            angles=layout.angles,
+            absolute=layout.absolute,
+            observation_noise=observation_noise,
+        )
 
     def predict(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*batch A"]) -> Predictive:
         """Return p(s' | s, a, D) over the predicted coordinates of the next state (`codec.outputs`), in physical units.

@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,11 +10,23 @@ from torch import Tensor, nn
 
 from bayesdyn.data import Transitions
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import NotFittedError, ShapeError
+from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.numerics import spread
 
 # A column whose spread is below this share of its size is constant up to rounding: it is centred and not scaled.
 _CONSTANT = 1e-10
+
+
+class BeliefLayout(NamedTuple):
+    """What a Gaussian belief goes through: features as columns of [s, sin θ_1, cos θ_1, ..., a], targets as changes of the state.
+
+    `inputs` are the D columns that are features, in order; `angles` the coordinates that are lifted; `absolute` those predicted as
+    they are instead of as changes.
+    """
+
+    inputs: tuple[int, ...]
+    angles: tuple[int, ...] = ()
+    absolute: tuple[int, ...] = ()
 
 
 class BaseCodec(nn.Module, ABC):
@@ -59,6 +72,16 @@ class BaseCodec(nn.Module, ABC):
     @abstractmethod
     def predicted(self, state: Float[Tensor, "*batch S"], target: Gaussian) -> Gaussian:
         """Turn raw targets [m, ..., E] into Gaussians over the predicted coordinates of the next state, [m, ..., E]."""
+
+    def belief_layout(self) -> BeliefLayout:
+        """Return how features and targets come from state and action where that is linear in [s, sin θ, cos θ, ..., a].
+
+        Raises `ConfigurationError` for a codec whose features are anything else: no Gaussian belief goes through it in closed form.
+        """
+        raise ConfigurationError(
+            "moment matching wants features that are columns of state, sines, cosines and action, and "
+            f"{type(self).__name__} has others; use Codec without choices, or trajectory sampling"
+        )
 
     def fit(self, transitions: Transitions) -> None:
         """Take the whitening statistics from the training transitions.

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.codec.base import BaseCodec
+from bayesdyn.codec.base import BaseCodec, BeliefLayout
 from bayesdyn.data import Transitions
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError
@@ -60,6 +60,12 @@ class IdentityCodec(BaseCodec):
         angle = next_state[..., self.angles] - state[..., self.angles]
         target[..., self.angles] -= 2 * math.pi * torch.ceil(angle / (2 * math.pi) - 0.5)
         return target
+
+    def belief_layout(self) -> BeliefLayout:
+        """Return state and action as they are, every coordinate absolute."""
+        self.check_fitted()
+        size, actions = self.sizes.tolist()
+        return BeliefLayout(tuple(range(size + actions)), (), tuple(range(size)))
 
     def assemble(self, state: Float[Tensor, "..."], action: Float[Tensor, "..."], target: Gaussian) -> Gaussian:
         """Return the target as the next state."""

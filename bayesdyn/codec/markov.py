@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.codec.base import BaseCodec
+from bayesdyn.codec.base import BaseCodec, BeliefLayout
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, DataError
 
@@ -101,6 +101,19 @@ class Codec(BaseCodec):
             base[..., self.absolute] = 0.0
             return Gaussian(base + target.mean, target.var)
         return Gaussian(state + target.mean, target.var)
+
+    def belief_layout(self) -> BeliefLayout:
+        """Return [linear coordinates, sines, cosines, action]; raises `ConfigurationError` with `choices`, which no Gaussian is."""
+        self.check_fitted()
+        if self.choices:
+            return super().belief_layout()
+        size, actions = self.sizes.tolist()
+        linear = [i for i in range(size) if i not in self.angles and i not in self.ignore]
+        # Runs of neighbouring angles come in the order of their indices, and so do their sines and cosines.
+        order = [self.angles.index(angle) for angle in sorted(self.angles)]
+        sines, cosines = [size + 2 * place for place in order], [size + 2 * place + 1 for place in order]
+        taken = range(size + 2 * len(self.angles), size + 2 * len(self.angles) + actions)
+        return BeliefLayout((*linear, *sines, *cosines, *taken), tuple(self.angles), tuple(self.absolute))
 
     def extra_repr(self) -> str:
         """Return the options, by which a saved model is known."""

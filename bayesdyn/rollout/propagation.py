@@ -66,6 +66,28 @@ class PlainDynamics:
         return replace(self, n=n)
 
 
+@dataclass(frozen=True)
+class Noiseless:
+    """Sampled dynamics without their noise: for models whose noise is that of the observations, not of the process.
+
+    >>> drift = PlainDynamics(lambda s, a: Gaussian(s + a, torch.ones_like(s)))
+    >>> Noiseless(drift)(torch.ones(1, 2), torch.ones(1, 2)).var.tolist()
+    [[0.0, 0.0]]
+    """
+
+    dynamics: SampledDynamics
+
+    @property
+    def n(self) -> int:
+        """Number of draws of θ."""
+        return self.dynamics.n
+
+    def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
+        """Return the mean of each draw, with variance 0."""
+        mean = self.dynamics(state, action).mean
+        return Gaussian(mean, torch.zeros_like(mean))
+
+
 # Relative to each coordinate's own variance, in float64: above the rounding of a singular correlation matrix, below what shows.
 _JITTER = 1e-12
 
@@ -77,18 +99,21 @@ class Noise:
     normal   [T, n, p, S]   process noise ε
     refit    [T, n, p, S]   moment matching: whitened normals of the refitted belief, mean 0 and covariance I over the n·p slots
     slots    [T, n·p]       TS1: which slot's trajectory each slot's draw moves at step t
+    start    [n, p, S]      where each trajectory starts, for starts that are not known; whitened where the refits are
     """
 
     normal: Float[Tensor, "T n p S"]
     refit: Float[Tensor, "T n p S"] | None = None
     slots: Int[Tensor, "T slots"] | None = None
+    start: Float[Tensor, "n p S"] | None = None
 
     def to(self, dtype: torch.dtype, device: torch.device) -> "Noise":
         """Return the same numbers for states of `dtype` on `device`; `refit` stays in float64."""
         normal = self.normal.to(device=device, dtype=dtype)
         if normal is self.normal:
             return self
-        return Noise(normal, *(None if part is None else part.to(device) for part in (self.refit, self.slots)))
+        start = None if self.start is None else self.start.to(device=device, dtype=dtype)
+        return Noise(normal, *(None if part is None else part.to(device) for part in (self.refit, self.slots)), start)
 
 
 class Step(NamedTuple):
@@ -110,7 +135,8 @@ class Propagation(ABC):
         Without a generator they are drawn afresh; the global random state is left alone.
         """
         generator = generator or fresh_generator()
-        return Noise(torch.randn(horizon, n, p, size, generator=generator, dtype=dtype, device=generator.device))
+        normal = torch.randn(horizon, n, p, size, generator=generator, dtype=dtype, device=generator.device)
+        return Noise(normal, start=torch.randn(n, p, size, generator=generator, dtype=dtype, device=generator.device))
 
     def fewest(self, size: int) -> int:
         """Return how many trajectories n·p states of `size` coordinates need at least."""
@@ -153,7 +179,7 @@ class TS1(Propagation):
         """Add a permutation of the slots for each step."""
         generator = generator or fresh_generator()
         slots = torch.rand(horizon, n * p, generator=generator, device=generator.device).argsort(-1)
-        return Noise(super().draw_noise(horizon, n, p, size, generator, dtype).normal, slots=slots)
+        return replace(super().draw_noise(horizon, n, p, size, generator, dtype), slots=slots)
 
     def step(
         self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
@@ -216,13 +242,14 @@ class MomentMatching(Propagation):
             )
         generator = generator or fresh_generator()
         normal = super().draw_noise(horizon, n, p, size, generator, dtype).normal
-        raw = torch.randn(horizon, n, p, size, generator=generator, dtype=torch.float64, device=generator.device)
+        raw = torch.randn(horizon + 1, n, p, size, generator=generator, dtype=torch.float64, device=generator.device)
         # Centred within each draw, where that leaves enough of them, z does not go with θ by chance: Cov(z, f_θ) = 0 exactly.
         raw = raw - raw.mean(2 if n * (p - 1) > size else (1, 2), keepdim=True)
         raw = raw.flatten(1, 2)
         factor = torch.linalg.cholesky(raw.mT @ raw / (n * p))
         white = torch.linalg.solve_triangular(factor, raw.mT, upper=False).mT
-        return Noise(normal, refit=white.unflatten(1, (n, p)))
+        white = white.unflatten(1, (n, p))
+        return Noise(normal, refit=white[:-1], start=white[-1].to(dtype))
 
     def step(
         self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.linalg import jittered_cholesky
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout.propagation import Noise, Propagation, SampledDynamics, TSInf
 
@@ -59,6 +60,7 @@ def rollout(
     controls: Tensor | Policy,
     reward: Reward,
     *,
+    start_cov: Float[Tensor, "S S"] | None = None,
     horizon: int | None = None,
     particles: int | None = None,
     propagation: Propagation | None = None,
@@ -73,6 +75,7 @@ def rollout(
 
     J(a_1..a_T) = E_θ E_traj Σ_t γ^t m_t r(s_t, a_t, s_{t+1}) + γ^T m_T V(s_T),  m_0 = 1,  m_{t+1} = m_t (1 - done_t)
 
+    With `start_cov` the start is not known: trajectory jk starts at its own draw of N(start, start_cov), part of the noise.
     `start` and `controls` broadcast: candidates are batch axes of the actions, [T, B, c, A], with a start of [B, 1, S]. Every
     candidate meets every draw `particles` times (default 1), with the same noise (common random numbers). `noise` comes from
     `propagation.draw_noise` or is drawn here. A policy needs `horizon`; it, the reward and the termination see states and actions
@@ -94,6 +97,8 @@ def rollout(
     noise = _noise(propagation, dynamics.n, source.steps, particles, start, noise, generator)
 
     state = start.expand(*source.batch, start.shape[-1])[None, None]
+    if start_cov is not None:
+        state = state + _spread_start(start_cov, noise, len(source.batch))
     alive = torch.ones((1, 1, *source.batch), dtype=torch.bool, device=start.device)
     path, taken, gains, alives = [state], [], [], [alive]
     for t in range(source.steps):
@@ -193,6 +198,20 @@ def _noise(
             f"got {[held, draws, p, size]}; draw it for this rollout with propagation.draw_noise"
         )
     return noise.to(start.dtype, start.device)
+
+
+def _spread_start(cov: Tensor, noise: Noise, batch: int) -> Tensor:
+    """Return chol(cov) z for the start of each trajectory, [n, p, 1, ..., S]."""
+    if noise.start is None or cov.shape != (noise.start.shape[-1],) * 2:
+        raise ShapeError(
+            f"start_cov wants the shape [S, S] and noise with starts, as propagation.draw_noise draws it; got {list(cov.shape)}"
+        )
+    n, p, size = noise.start.shape
+    # Relative to each coordinate's own std, so that coordinates which are known do no harm to the others.
+    std = cov.diagonal().sqrt()
+    unit = torch.where(std > 0, std, torch.ones_like(std))
+    factor, _ = jittered_cholesky(cov / torch.outer(unit, unit) + torch.diag_embed((std == 0).to(cov)))
+    return (std * (noise.start @ factor.mT.to(noise.start))).reshape(n, p, *(1,) * batch, size)
 
 
 def _fit(values: Tensor, shape: torch.Size, what: str) -> Tensor:

@@ -1,0 +1,135 @@
+"""Dynamics of Gaussian beliefs: N(μ, Σ) over the state and a control go to N(μ', Σ') one step later, by moment matching."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.moments.lift import Lift
+
+
+class Belief(NamedTuple):
+    """A Gaussian belief N(mean, cov) over the state, in physical units."""
+
+    mean: Float[Tensor, "*batch S"]
+    cov: Float[Tensor, "*batch S S"]
+
+
+class Held(MomentMap):
+    """A control u [..., A] that is known, whatever the state: covariance 0, gain 0.
+
+    >>> Held(torch.ones(1)).moments(torch.zeros(2), torch.eye(2)).gain.tolist()
+    [[0.0], [0.0]]
+    """
+
+    def __init__(self, action: Float[Tensor, "*batch A"]) -> None:
+        self.action = action
+
+    def moments(self, mean: Float[Tensor, "*batch L"], cov: Float[Tensor, "*batch L L"]) -> Moments:
+        """Return the action."""
+        action = self.action.expand(*mean.shape[:-1], self.action.shape[-1])
+        size = action.shape[-1]
+        return Moments(action, action.new_zeros(*action.shape, size), action.new_zeros(*mean.shape, size))
+
+
+class BeliefDynamics:
+    r"""One step of PILCO's moment matching: s' = P s + f(x), where x are columns of b = [s, sin θ_1, cos θ_1, ..., u].
+
+        1. a = [s, sin θ_1, cos θ_1, ...] by `Lift`;   2. u = control(a), cov(a, u) = cov(a) gain;   3. δ = f(x), G = cov(s, x) gain
+        4. μ' = P μ + E δ,   Σ' = P Σ P + cov(δ) + P G + Gᵀ P
+
+    `change` is the moment map f [D -> S] in physical units, `inputs` the D columns of b that it sees, in its order, `angles` the
+    state coordinates that are angles (they go on past ±π), `absolute` those that f predicts as they are instead of as differences:
+    P is the identity without their rows. Each map's moments are exact; that [s, t, u] and s' are jointly Gaussian is PILCO's
+    further approximation. A control is any moment map of the lifted state a [L]; `Held` is one that is known.
+
+    With `observation_noise`, variances [S], the control sees s + ε, ε ~ N(0, diag): its input is then less certain than the state.
+
+    Raises `ConfigurationError` for columns that do not exist. Source: Deisenroth, Fox & Rasmussen, PAMI 2015, sections 3.1-3.3.
+
+    >>> from bayesdyn.moments import Linear
+    >>> drift = BeliefDynamics(Linear([[1.0]], [0.0]), state_size=1, action_size=1, inputs=[1])
+    >>> drift.step(Belief(torch.zeros(1), torch.eye(1)), Held(torch.ones(1)))
+    Belief(mean=tensor([1.]), cov=tensor([[1.]]))
+    """
+
+    def __init__(
+        self,
+        change: MomentMap,
+        *,
+        state_size: int,
+        action_size: int,
+        inputs: Sequence[int],
+        angles: Sequence[int] = (),
+        absolute: Sequence[int] = (),
+        observation_noise: Float[Tensor, "S"] | None = None,
+    ) -> None:
+        lifted = state_size + 2 * len(angles)
+        for name, columns, size in (("inputs", inputs, lifted + action_size), ("absolute", absolute, state_size)):
+            wrong = [column for column in columns if not 0 <= column < size]
+            if wrong:
+                raise ConfigurationError(f"{name} wants columns from 0 to {size - 1}; got {wrong}")
+        self.change, self.state_size, self.action_size = change, state_size, action_size
+        self.inputs, self.angles, self.absolute = tuple(inputs), tuple(angles), tuple(absolute)
+        self.lift = Lift(state_size, angles)
+        self.observation_noise = observation_noise
+        # Products with 0/1 matrices pick columns: one product each way, which indexing is slower than.
+        chosen = torch.eye(lifted + action_size, dtype=torch.float64)[:, list(inputs)]
+        self._from_state, self._from_action = chosen[:lifted], chosen[lifted:]
+        self._kept = torch.ones(state_size, dtype=torch.float64)
+        self._kept[list(absolute)] = 0.0
+
+    def step(self, belief: Belief, control: MomentMap) -> Belief:
+        """Return the belief one step later; raises `ShapeError` for a control of another size."""
+        return self.step_with_cross(belief, control)[0]
+
+    def step_with_cross(self, belief: Belief, control: MomentMap) -> tuple[Belief, Float[Tensor, "*batch S S"]]:
+        """Return the belief one step later and cov(s, s')."""
+        lifted = self.lift.moments(*belief)
+        decided, cross = self._decide(belief, lifted, control)
+        from_state, from_action = self._from_state.to(cross), self._from_action.to(cross)
+        with_state = lifted.cov @ from_state + cross @ from_action
+        with_action = cross.mT @ from_state + decided.cov @ from_action
+        x_mean = lifted.mean @ from_state + decided.mean @ from_action
+        change = self.change.moments(x_mean, from_state.mT @ with_state + from_action.mT @ with_action)
+        with_change = with_state[..., : self.state_size, :] @ change.gain
+        if not self.absolute:
+            own = belief.cov
+            mean, moved = belief.mean + change.mean, own + with_change
+        else:
+            kept = self._kept.to(cross)
+            own = belief.cov * kept
+            mean, moved = kept * belief.mean + change.mean, own + with_change
+            own, with_change = own * kept[:, None], with_change * kept[:, None]
+        half = 0.5 * (own + change.cov) + with_change
+        return Belief(mean, half + half.mT), moved
+
+    def _decide(self, belief: Belief, lifted: Moments, control: MomentMap) -> tuple[Moments, Float[Tensor, "*batch L A"]]:
+        """Return the control and its covariance with the lifted state."""
+        if self.observation_noise is None:
+            decided = control.moments(lifted.mean, lifted.cov)
+            cross = lifted.cov @ decided.gain
+        else:
+            seen = self.lift.moments(belief.mean, belief.cov + torch.diag_embed(self.observation_noise.to(belief.cov)))
+            decided = control.moments(seen.mean, seen.cov)
+            cross = lifted.gain.mT @ (belief.cov @ (seen.gain @ decided.gain))
+        if decided.mean.shape[-1] != self.action_size:
+            raise ShapeError(f"the dynamics want {self.action_size} controls; got {decided.mean.shape[-1]}")
+        return decided, cross
+
+
+def propagate(dynamics: BeliefDynamics, control: MomentMap, start: Belief, horizon: int) -> Belief:
+    """Return the beliefs at t = 0, ..., T under a policy, mean [T+1, ..., S] and cov [T+1, ..., S, S]; differentiable.
+
+    Raises `ShapeError` for a start of another size; beliefs that are not finite are returned as they are.
+    """
+    check_belief(*start, dynamics.state_size, "the start of a propagation")
+    path = [start]
+    for _ in range(horizon):
+        path.append(dynamics.step(path[-1], control))
+    means, covs = zip(*path, strict=True)
+    return Belief(torch.stack(means), torch.stack(covs))
