@@ -8,6 +8,12 @@ from torch import Tensor
 
 from bayesdyn.errors import NumericalError, ShapeError
 
+BROKEN_BELIEF = (
+    "the covariance of a belief is not finite, or has negative eigenvalues beyond rounding: the trajectory has exploded, or the "
+    "covariance was not built as one. Look at the belief one step earlier; a shorter horizon or smaller policy parameters keep "
+    "early rollouts in range"
+)
+
 
 class Uncertainty(NamedTuple):
     """What the variance of f at points is made of: var f(x) = σf² - |L⁻¹k(x)|² + |R⁻¹k(x)|² = σf² - k(x)ᵀ A k(x).
@@ -55,11 +61,7 @@ def belief_cholesky(matrix: Float[Tensor, "*batch D D"]) -> Float[Tensor, "*batc
     factor, info = torch.linalg.cholesky_ex(matrix)
     # Some libraries factorise NaN without complaint.
     if bool(info.any()) or not bool(factor.isfinite().all()):
-        raise NumericalError(
-            "the covariance of a belief is not finite, or has negative eigenvalues beyond rounding: the trajectory has exploded, "
-            "or the covariance was not built as one. Look at the belief one step earlier; a shorter horizon or smaller policy "
-            "parameters keeps early rollouts in range"
-        )
+        raise NumericalError(BROKEN_BELIEF)
     return factor
 
 

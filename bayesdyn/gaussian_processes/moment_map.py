@@ -1,5 +1,6 @@
 """Exact moment matching through Gaussian processes with squared-exponential kernels: the map that PILCO propagates beliefs with."""
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from bayesdyn.beliefs import MomentMap, Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, check_factors
+from bayesdyn.gaussian_processes.moment_jacobian import JacobianMoments, Prepared
 from bayesdyn.gaussian_processes.moment_rbf import rbf_moments, rbf_weights
 from bayesdyn.gaussian_processes.moment_taped import Parts, taped_parts
 from bayesdyn.kernels import RBF
@@ -85,7 +87,19 @@ class GPMoments(MomentMap):
         Raises `ShapeError`, and `NumericalError` for a covariance that is not finite or far from positive semi-definite.
         """
         check_belief(mean, cov, self.sizes[0], f"a Gaussian process of {self.sizes[0]} inputs")
-        return self._answer(self._parts(mean, cov), mean)
+        if self.factors.points.device.type != "cpu":
+            return self.taped().moments(mean, cov)
+        inputs, outputs = self.sizes
+        flat, flat_cov = mean.reshape(-1, inputs).to(self.dtype), cov.reshape(-1, inputs, inputs).to(self.dtype)
+        centre, spread, gain = JacobianMoments.apply(flat, flat_cov, self._prepared)
+        if self.noise_var is not None:
+            spread = spread + torch.diag_embed(self.noise_var)
+        batch, dtype = mean.shape[:-1], mean.dtype
+        return Moments(
+            (centre + self.offset).reshape(*batch, outputs).to(dtype),
+            spread.reshape(*batch, outputs, outputs).to(dtype),
+            gain.reshape(*batch, inputs, outputs).to(dtype),
+        )
 
     def split(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> CovarianceParts:
         """Return the covariance of f(x) in its two parts, both at least 0; `noise_var` is in neither."""
@@ -145,6 +159,10 @@ class GPMoments(MomentMap):
             offset=self.offset.to(dtype),
             noise_var=None if self.noise_var is None else self.noise_var.to(dtype),
         )
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        return Prepared.of(self.factors)
 
     def _parts(self, mean: Tensor, cov: Tensor) -> Parts:
         size = self.sizes[0]
