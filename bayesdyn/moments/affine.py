@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.moments.points import PointMap
 
 
-class Linear(MomentMap):
+class Linear(PointMap):
     """The map y = W x + b, W [E, D], b [E] (0 by default): mean Wμ + b, cov WΣWᵀ, gain Wᵀ.
 
     Raises `ShapeError` for sizes that do not fit.
@@ -38,7 +39,7 @@ class Linear(MomentMap):
         return Moments(self(mean), weight @ cov @ weight.mT, weight.mT.expand(*mean.shape, -1))
 
 
-class Columns(MomentMap):
+class Columns(PointMap):
     """The choice of coordinates of x [D], in the order given: mean μ[c], cov Σ[c, c], gain the columns c of I.
 
     Raises `ConfigurationError` for columns that are no coordinates of x.
@@ -51,25 +52,27 @@ class Columns(MomentMap):
         self.columns, self.size = tuple(int(c) for c in columns), size
         if not self.columns or any(not 0 <= c < size for c in self.columns):
             raise ConfigurationError(f"columns are one or more of 0..{size - 1}; got {list(self.columns)}")
-        self._index = torch.tensor(self.columns)
+        self._index = list(self.columns)
+        # Products with a 0/1 matrix: an index would be slower, and its gradient much slower.
+        self._chosen = torch.eye(size, dtype=torch.float64)[:, self._index]
 
     def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch E"]:
         """Return the chosen coordinates of points."""
-        return x.index_select(-1, self._index.to(x.device))
+        return x[..., self._index]
 
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
         """Return the belief over the chosen coordinates."""
         check_belief(mean, cov, self.size, "a choice of columns")
-        index = self._index.to(mean.device)
-        gain = torch.eye(self.size, dtype=mean.dtype, device=mean.device).index_select(-1, index)
-        return Moments(self(mean), cov.index_select(-1, index).index_select(-2, index), gain.expand(*mean.shape, -1))
+        chosen = self._chosen.to(mean)
+        return Moments(mean @ chosen, chosen.mT @ cov @ chosen, chosen.expand(*mean.shape, -1))
 
 
 def as_tensor(values: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
     """Return a floating-point tensor of numbers, float64 unless they come as a floating-point tensor.
 
-    >>> as_tensor([1, 2]).dtype
-    torch.float64
+    >>> as_tensor([0.1]).item()
+    0.1
     """
-    given = torch.as_tensor(values)
-    return given if given.is_floating_point() and torch.is_tensor(values) else given.double()
+    if torch.is_tensor(values) and values.is_floating_point():
+        return values
+    return torch.as_tensor(values, dtype=torch.float64)

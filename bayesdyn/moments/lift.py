@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.moments.points import PointMap
 from bayesdyn.moments.waves import Array, Backend, backend, waves, waves_gradient
 
 
-class Lift(MomentMap):
+class Lift(PointMap):
     """The map s -> a = [s, sin θ1, cos θ1, sin θ2, ...] of a state s [S] with k angles, to S + 2k coordinates.
 
     With C1 the gain of the sines and cosines and V their covariance,

@@ -7,11 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.beliefs import Moments, check_belief
+from bayesdyn.moments.points import PointMap
 from bayesdyn.moments.waves import Array, Backend, backend, waves, waves_gradient
 
 
-class Sine(MomentMap):
+class Sine(PointMap):
     """The map y = A sin(B x) with phases B [n, D] and amplitudes A [E, n], both constants.
 
     With s = sin(p), p ~ N(Bμ, BΣBᵀ):   mean = A E s,   cov = A cov(s) Aᵀ,   gain = Bᵀ diag(E cos p) Aᵀ

@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.beliefs import MomentMap, Moments
+from bayesdyn.beliefs import Moments
 from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.moments.points import PointMap
 from bayesdyn.moments.sine import Sine
 
 
-class Squash(MomentMap):
+class Squash(PointMap):
     """A function of each coordinate by itself, bounded by ± amplitude: a number for all coordinates, or one for each, [A]."""
 
     def __init__(self, amplitude: float | Sequence[float] | Tensor) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.beliefs import MomentMap, Moments
+from bayesdyn.beliefs import Moments
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.moments.lift import Lift
+from bayesdyn.moments.points import PointMap
 
 
-class Trig(MomentMap):
+class Trig(PointMap):
     """The map x -> e [sin θ1, cos θ1, sin θ2, ...] of the coordinates `angles` of x [D], radians, to 2k numbers.
 
     Exact for any variance: an angle that is known no better than up to full turns gives mean 0, variance ½e² and gain 0. The other

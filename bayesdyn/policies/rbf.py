@@ -1,0 +1,111 @@
+"""The policy of radial basis functions: the mean of a Gaussian process through centres and targets that are free parameters."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.beliefs import Moments
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.gaussian_processes.moment_map import rbf_moments, rbf_weights
+from bayesdyn.moments import PointMap
+from bayesdyn.policies.base import Policy
+from bayesdyn.policies.linear import parameter
+
+NOISE_STD = 0.01
+
+
+class RBFPolicy(Policy):
+    r"""The mean of a Gaussian process per action, with centres c [nc, D], targets [nc, A] and length-scales ℓ [A, D]:
+
+        u_a(x) = Σ_i β_ai exp(-½ Σ_d (x - c_i)_d²/ℓ_ad²),   β_a = (K_a + σn²I)⁻¹ targets_a,   K_a = k_a(c, c)
+
+    with signal std 1 and noise std σn = 0.01. The free parameters are `centres`, `targets` and `log_lengthscale`. Moments are
+    exact; 1e-6 is added to the variance of the action. Raises `ShapeError` for sizes that do not fit, `ConfigurationError` for
+    length-scales that are not positive; using it raises `NumericalError` where the parameters have run off.
+
+    Source: Deisenroth, Fox & Rasmussen, PAMI 2015, section 3.5.2.
+
+    >>> policy = RBFPolicy(centres=[[0.0]], targets=[[1.0001]], lengthscale=[[1.0]])
+    >>> round(policy(torch.zeros(1, dtype=torch.float64)).item(), 12)
+    1.0
+    """
+
+    def __init__(
+        self,
+        centres: Tensor | Sequence[Sequence[float]],
+        targets: Tensor | Sequence[Sequence[float]],
+        lengthscale: Tensor | Sequence[Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.centres, self.targets, given = parameter(centres), parameter(targets), parameter(lengthscale)
+        shapes = [list(t.shape) for t in (self.centres, self.targets, given)]
+        if [len(s) for s in shapes] != [2, 2, 2] or shapes[1][0] != shapes[0][0] or shapes[2] != [shapes[1][1], shapes[0][1]]:
+            raise ShapeError(f"RBFPolicy wants centres [nc, D], targets [nc, A], lengthscale [A, D]; got {shapes}")
+        if not bool((given > 0).all()):
+            raise ConfigurationError(f"length-scales are positive; got {given.tolist()}")
+        self.log_lengthscale = parameter(given.detach().log())
+
+    @classmethod
+    def random(
+        cls,
+        count: int,
+        actions: int,
+        mean: Float[Tensor, " D"],
+        cov: Float[Tensor, "D D"],
+        generator: torch.Generator,
+        lengthscale: Tensor | Sequence[float] | float = 1.0,
+    ) -> "RBFPolicy":
+        """Return PILCO's start: `count` centres from N(mean, cov), the belief over what the policy sees at the start of a trial.
+
+        Targets are 0.1 times standard normals; `lengthscale` is one number or one for each input (PILCO: 1 for linear inputs, 0.7
+        for sines and cosines, which is `Features.lengthscale`).
+
+        >>> start = torch.zeros(5), 0.01 * torch.eye(5)
+        >>> policy = RBFPolicy.random(50, 1, *start, torch.Generator().manual_seed(0))
+        >>> sum(p.numel() for p in policy.parameters())
+        305
+        """
+        size, dtype = len(mean), mean.dtype
+        normals = torch.randn(count, size, generator=generator, dtype=torch.float64)
+        # The square root by eigenvalues: a start without spread in some coordinate has no Cholesky factor.
+        values, vectors = torch.linalg.eigh(cov.detach().double())
+        centres = mean.detach().double() + normals @ (vectors * values.clamp_min(0).sqrt()).mT
+        targets = 0.1 * torch.randn(count, actions, generator=generator, dtype=torch.float64)
+        scales = torch.as_tensor(lengthscale, dtype=dtype).expand(actions, size)
+        return cls(centres.to(dtype), targets.to(dtype), scales)
+
+    @property
+    def lengthscale(self) -> Float[Tensor, "A D"]:
+        """The length-scales ℓ, in the units of the inputs."""
+        return self.log_lengthscale.exp()
+
+    def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch A"]:
+        """Return the actions at points; many calls with the same parameters are cheaper through `prepared`."""
+        return self.prepared()(x)
+
+    def prepared(self) -> PointMap:
+        """Return the policy with its weights β solved for: one Cholesky factorisation per action."""
+        lengthscale = self.lengthscale
+        return RBFMap(self.centres, rbf_weights(self.centres, self.targets, lengthscale, NOISE_STD), lengthscale)
+
+
+class RBFMap(PointMap):
+    """u_a(x) = Σ_i β_ai exp(-½ Σ_d (x - c_i)_d²/ℓ_ad²) with centres [nc, D], weights β [A, nc] and length-scales [A, D]."""
+
+    def __init__(self, centres: Float[Tensor, "nc D"], weights: Float[Tensor, "A nc"], lengthscale: Float[Tensor, "A D"]) -> None:
+        self.centres, self.weights, self.lengthscale = centres, weights, lengthscale
+
+    def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch A"]:
+        """Return the weighted sums of the basis functions."""
+        middle = self.centres.mean(0)
+        points = (x - middle).unsqueeze(-2) / self.lengthscale  # [..., A, D]
+        centres = (self.centres - middle) / self.lengthscale.unsqueeze(-2)  # [A, nc, D]
+        along = torch.einsum("...ad,and->...an", points, centres)
+        apart = 0.5 * (points.square().sum(-1, keepdim=True) + centres.square().sum(-1)) - along
+        return (self.weights * (-apart.clamp_min(0)).exp()).sum(-1)
+
+    def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
+        """Return the exact moments, 1e-6 added to the variances."""
+        return rbf_moments(mean, cov, self.centres, self.weights, self.lengthscale)
