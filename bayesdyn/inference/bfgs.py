@@ -1,8 +1,6 @@
 """Smooth minimisation without bounds where the objective may break down: quasi-Newton steps, line searches that step back."""
 
 import math
-from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.inference.curvature import Curvature, DenseCurvature, LimitedCurvature
 from bayesdyn.inference.optimisation import Objective, Optimum
 from bayesdyn.progress import Progress
 
@@ -21,7 +20,6 @@ _EXTRAPOLATE = 5.0
 _INTERPOLATE = (0.1, 0.9)
 _LONGEST_FIRST_STEP = 1.0
 _DENSE_SIZE = 1000
-_MEMORY = 100
 _PATIENCE = 3
 _SHORTEST = 1e-12
 
@@ -68,7 +66,8 @@ class BFGS:
             keep(descent.here.point.copy(), descent.here.value)
         reason, curve, idle = f"all {self.searches} line searches made", [descent.here.value], 0
         for search in range(self.searches):
-            if not descent.here.gradient.any():
+            # The square: a gradient whose square underflows has no usable direction.
+            if not descent.here.gradient @ descent.here.gradient > 0:
                 reason = "the gradient vanished"
                 break
             before = descent.here.value
@@ -137,7 +136,7 @@ class _Descent:
         self.here = self._evaluate(origin, np.zeros_like(origin), 0.0)
         if self.here.failed:
             raise NumericalError("the objective fails at the start; choose another start, for policies one of smaller actions")
-        self.curvature: _Curvature = _Dense() if origin.size <= _DENSE_SIZE else _Limited()
+        self.curvature: Curvature = DenseCurvature() if origin.size <= _DENSE_SIZE else LimitedCurvature()
         self.reach = _LONGEST_FIRST_STEP
 
     def _evaluate(self, origin: np.ndarray, direction: np.ndarray, length: float) -> _Trial:
@@ -163,7 +162,7 @@ class _Descent:
         """Make one line search; move to its best point, or remember that its steps were too long."""
         origin = self.here
         direction = self.curvature.direction(origin.gradient)
-        if not origin.gradient @ direction < 0:
+        if not (origin.gradient @ direction < 0 and np.linalg.norm(direction) > 0):
             self.curvature.forget()
             direction = -origin.gradient
         norm = float(np.linalg.norm(direction))
@@ -233,71 +232,3 @@ def _cubic(a: _Trial, b: _Trial) -> float:
     # This form of the root does not cancel, and is that of the parabola when the cubic term vanishes.
     below = second + math.sqrt(root)
     return -first / below if below != 0 else math.nan
-
-
-class _Curvature(ABC):
-    """What past steps and changes of the gradient say about the inverse Hessian."""
-
-    @abstractmethod
-    def direction(self, gradient: np.ndarray) -> np.ndarray:
-        """Return -H g; H is the identity as long as nothing is known."""
-
-    @abstractmethod
-    def learn(self, step: np.ndarray, change: np.ndarray) -> None:
-        """Take in one step and the change of the gradient along it, unless they show no positive curvature."""
-
-    @abstractmethod
-    def forget(self) -> None:
-        """Go back to knowing nothing."""
-
-
-def _curves_up(step: np.ndarray, change: np.ndarray) -> bool:
-    return bool(step @ change > np.finfo(float).eps * np.linalg.norm(step) * np.linalg.norm(change))
-
-
-class _Dense(_Curvature):
-    def __init__(self) -> None:
-        self.inverse: np.ndarray | None = None
-
-    def direction(self, gradient: np.ndarray) -> np.ndarray:
-        return -gradient if self.inverse is None else -self.inverse @ gradient
-
-    def learn(self, step: np.ndarray, change: np.ndarray) -> None:
-        if not _curves_up(step, change):
-            return
-        product = step @ change
-        if self.inverse is None:
-            self.inverse = np.eye(step.size) * (product / (change @ change))
-        # H + (1 + yᵀHy/sᵀy) ssᵀ/sᵀy - (s(Hy)ᵀ + (Hy)sᵀ)/sᵀy, as one symmetric product.
-        turned = self.inverse @ change
-        half = 0.5 * (1 + change @ turned / product) / product * step - turned / product
-        outer = np.outer(step, half)
-        self.inverse += outer
-        self.inverse += outer.T
-
-    def forget(self) -> None:
-        self.inverse = None
-
-
-class _Limited(_Curvature):
-    def __init__(self) -> None:
-        self.pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=_MEMORY)
-
-    def direction(self, gradient: np.ndarray) -> np.ndarray:
-        result, shares = -gradient, []
-        for step, change, product in reversed(self.pairs):
-            shares.append(step @ result / product)
-            result = result - shares[-1] * change
-        if self.pairs:
-            _, change, product = self.pairs[-1]
-            result = result * (product / (change @ change))
-        for (step, change, product), share in zip(self.pairs, reversed(shares), strict=True):
-            result = result + (share - change @ result / product) * step
-        return result
-
-    def learn(self, step: np.ndarray, change: np.ndarray) -> None:
-        if _curves_up(step, change):
-            self.pairs.append((step, change, float(step @ change)))
-
-    def forget(self) -> None:
-        self.pairs.clear()
