@@ -1,8 +1,8 @@
-"""HalfCheetah (PETS's) to 20,000 steps: a learning curve over three seeds with its wall clock.
+"""HalfCheetah (PETS's) in its first 10,000 steps: a learning curve over three seeds with its wall clock.
 
-Twenty episodes of 1,000 steps, the first random. The task has two modes, running on its legs and sliding on its back, so single
-returns say little. Published levels are of later steps: PETS 4,204 ± 789 at 50,000 (POPLIN's table, 4 seeds), 2,795 ± 880 at
-200,000 (MBBL's table, another reward and start).
+Ten episodes of 1,000 steps, the first random; TRIALS may be raised later, and the runs then go on where they ended. The task has two
+modes, running on its legs and sliding on its back, so single returns say little. Published levels are of later steps: PETS 4,204 ±
+789 at 50,000 (POPLIN's table, 4 seeds), 2,795 ± 880 at 200,000 (MBBL's table, another reward and start).
 """
 
 from functools import partial
@@ -12,13 +12,14 @@ from benchmarks.acceptance import Acceptance, main
 from benchmarks.control import Study, inform_clock, inform_curve, run_studies, write_curves
 
 TASK = "bayesdyn/PETSHalfCheetah-v0"
-FIRST_SEED = 100
-WORKERS = 3
+FIRST_SEED = 100  # the preset was chosen by runs on seeds below
+TRIALS = 9
+WORKERS = 1
 
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
     """Run all seeds; nothing is asked of the returns but that the cheetah learns to run forward at all."""
-    seeds, trials = range(FIRST_SEED, FIRST_SEED + (1 if quick else 3)), 2 if quick else 19
+    seeds, trials = range(FIRST_SEED, FIRST_SEED + (1 if quick else 3)), 2 if quick else TRIALS
     curves = run_studies(acceptance.name, [Study("ensemble", partial(presets.icem, TASK), "ensemble", trials, seeds)], WORKERS)
     write_curves(acceptance.name, curves)
     found = curves["ensemble"]

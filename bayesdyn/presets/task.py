@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 
 from bayesdyn import loop
-from bayesdyn.codec import Codec
-from bayesdyn.loop import Monitor, Run, Trial
+from bayesdyn.codec import BaseCodec
+from bayesdyn.loop import Exploration, Monitor, Run, Trial, Uniform
 from bayesdyn.model import DynamicsModel
 from bayesdyn.mpc import MPC
 from bayesdyn.planners import Planner
@@ -25,8 +25,9 @@ class Task:
     """An environment with all that learning to act in it takes.
 
     `default` names the posterior of the method; `settings` has the posteriors, by name, that want other settings here than the
-    defaults of their class. `draws`, `particles`, `propagation` and `discount` are those of `MPC`; `initial`, `trials`,
-    `replan_every` and `warm_start` those of `learn`. `solves` says in how many trials which posteriors are known to solve the task.
+    defaults of their class. `draws`, `particles`, `propagation` and `discount` are those of `MPC`; `initial`, `explore`, `trials`,
+    `replan_every` and `warm_start` those of `learn`. `mechanism` makes a codec that knows more than the environment's own options
+    say. `solves` says in how many trials which posteriors are known to solve the task.
 
     >>> from bayesdyn import presets
     >>> task = presets.icem("bayesdyn/CartPoleSwingUp-v0")
@@ -42,7 +43,9 @@ class Task:
     propagation: Propagation = field(default_factory=TSInf)
     discount: float = 1.0
     settings: Mapping[str, Callable[[], Posterior]] = field(default_factory=dict)
+    mechanism: Callable[[], BaseCodec] | None = None
     initial: int = 1
+    explore: Exploration = field(default_factory=Uniform)
     trials: int = 6
     replan_every: int | None = 1
     warm_start: bool = False
@@ -76,9 +79,9 @@ class Task:
         """Whether the distance stayed below `solved_below` over the trial's last ten steps."""
         return self.distance is not None and trial.last(self.distance) < self.solved_below
 
-    def codec(self) -> Codec:
-        """Make the codec."""
-        return self.environment.codec()
+    def codec(self) -> BaseCodec:
+        """Make the codec, the method's own or that of the environment."""
+        return self.environment.codec() if self.mechanism is None else self.mechanism()
 
     def posterior(self, name: str | None = None) -> Posterior:
         """Make an unfitted posterior, the method's own or one named in `posteriors`, with the settings that it wants here.
@@ -127,6 +130,7 @@ class Task:
                 agent,
                 trials=self.trials if trials is None else trials,
                 initial=self.initial,
+                explore=self.explore,
                 replan_every=self.replan_every,
                 warm_start=self.warm_start,
                 keep_fans=keep_fans,
