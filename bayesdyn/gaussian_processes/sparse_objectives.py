@@ -10,6 +10,7 @@ from bayesdyn.errors import ConfigurationError
 from bayesdyn.gaussian_processes.sparse_bounds import collapsed_loss, fitc_loss
 from bayesdyn.gaussian_processes.sparse_svgp import Stochastic
 from bayesdyn.gaussian_processes.sparse_training import SparseObjective, SparseProblem, SparseResult, train_points
+from bayesdyn.gaussian_processes.training import train
 from bayesdyn.progress import Progress
 
 
@@ -70,6 +71,52 @@ class FITC(SparseObjective):
     def train(self, problem: SparseProblem, generator: torch.Generator, progress: Progress | None) -> SparseResult:
         """Minimise (negative log likelihood + penalty)/N, output by output."""
         return train_points(problem, fitc_loss, self.max_steps, progress)
+
+
+@dataclass(frozen=True)
+class FITCPoints(SparseObjective):
+    """FITC as PILCO has it: θ by the exact GP on all rows, then Z alone by at most `max_steps` iterations of L-BFGS.
+
+    The exact fit goes on from the present θ at every fit, warm or not, in O(N³) per evaluation; Z then minimises the likelihood of
+    `FITC` with θ held fixed, so that σ² stays the exact GP's (pilco-matlab `train`: 500 line searches, 300 points). Report and row
+    noise are those of `FITC`.
+
+    Raises `ConfigurationError` unless `max_steps` >= 1.
+
+    >>> FITCPoints(max_steps=50)
+    FITCPoints(max_steps=50)
+    """
+
+    max_steps: int = 500
+
+    def __post_init__(self) -> None:
+        _check_steps(self.max_steps)
+
+    def row_noise(self, noise_var: Float[Tensor, "E"], gap: Float[Tensor, "E k"]) -> Float[Tensor, "E k"]:
+        """Return λ_n = σ² + k_nn - q_nn."""
+        return noise_var.unsqueeze(-1) + gap
+
+    def train(self, problem: SparseProblem, generator: torch.Generator, progress: Progress | None) -> SparseResult:
+        """Maximise the exact penalised likelihood over θ, then the FITC likelihood over Z, output by output."""
+        outputs, training = problem.y.shape[1], problem.training
+        exact_steps, point_steps = outputs * training.max_steps, outputs * self.max_steps
+
+        def exact_progress(done: int, total: int, figures: dict[str, float]) -> None:
+            if progress is not None:
+                progress(done, total + point_steps, figures)
+
+        def point_progress(done: int, total: int, figures: dict[str, float]) -> None:
+            if progress is not None:
+                progress(exact_steps + done, exact_steps + total, figures)
+
+        exact = train(problem.kernel, problem.x, problem.y, [problem.values], training, exact_progress)
+        fixed = problem._replace(values=exact.values)
+        result = train_points(fixed, fitc_loss, self.max_steps, point_progress, frozen=True)
+        return result._replace(
+            steps=exact.steps + result.steps,
+            curves={**{f"exact, {name}": curve for name, curve in exact.curves.items()}, **result.curves},
+            warnings=exact.warnings + result.warnings,
+        )
 
 
 @dataclass(frozen=True)

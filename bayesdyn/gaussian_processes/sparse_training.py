@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bayesdyn.gaussian_processes.sparse_evaluator import RIDGE
 from bayesdyn.gaussian_processes.training import GPModel, GPTraining, Hyperparameters, curb
+from bayesdyn.gaussian_processes.training import column_std as column_std
 from bayesdyn.inference.optimisation import Optimum, minimise
 from bayesdyn.kernels import Kernel, KernelParameters, covariance
 from bayesdyn.linalg import add_diagonal
@@ -57,20 +58,16 @@ class SparseObjective(ABC):
         """Return the best θ and Z found from the problem's start."""
 
 
-def column_std(x: Float[Tensor, "N D"]) -> Float[Tensor, "D"]:
-    """Return the standard deviation of each column, 1 for a constant one, whose length-scale is left to the prior."""
-    spread = x.std(0)
-    return torch.where(spread > 1e-12 * x.abs().amax(0), spread, torch.ones_like(spread))
-
-
 def point_bounds(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "D"], Float[Tensor, "D"]]:
     """Return the box in which inducing points stay: the data's, widened by its width on either side."""
     lower, upper = x.amin(0), x.amax(0)
     return lower - (upper - lower), upper + (upper - lower)
 
 
-def train_points(problem: SparseProblem, loss: Loss, max_steps: int, progress: Progress | None) -> SparseResult:
-    """Minimise (loss - log p(ℓ) - log p(σ²) + curb)/N over θ and Z by L-BFGS-B, output by output.
+def train_points(
+    problem: SparseProblem, loss: Loss, max_steps: int, progress: Progress | None, *, frozen: bool = False
+) -> SparseResult:
+    """Minimise (loss - log p(ℓ) - log p(σ²) + curb)/N over θ and Z by L-BFGS-B, output by output; over Z alone if θ is frozen.
 
     A warning says if the loss was still falling by more than 1e-3 nats per row over the last
     tenth of the evaluations.
@@ -82,7 +79,7 @@ def train_points(problem: SparseProblem, loss: Loss, max_steps: int, progress: P
     curves: dict[str, tuple[float, ...]] = {}
     warnings: list[str] = []
     for output in range(outputs):
-        objective = _Objective(problem, output, loss)
+        objective = _Objective(problem, output, loss, frozen)
 
         def report(step: int, value: float, output: int = output) -> None:
             if progress is not None:
@@ -111,18 +108,19 @@ def _complaints(optimum: Optimum) -> list[str]:
 
 
 class _Objective:
-    """The loss of one output as a function of the vector of raw parameters and inducing points."""
+    """The loss of one output as a function of the vector of raw parameters, unless they are frozen, and inducing points."""
 
-    def __init__(self, problem: SparseProblem, output: int, loss: Loss) -> None:
+    def __init__(self, problem: SparseProblem, output: int, loss: Loss, frozen: bool) -> None:
         self.x, self.y, self.loss, self.training = problem.x, problem.y[:, output], loss, problem.training
         self.model = GPModel(problem.kernel, self.x.shape[1], 1, problem.training).to(self.x.device)
         kernel = KernelParameters(*(t[output : output + 1] for t in problem.values.kernel))
         self.model.write(Hyperparameters(kernel, problem.values.noise_var[output : output + 1]))
         lower, upper = point_bounds(self.x)
         self.points = nn.Parameter(problem.points[output : output + 1].clamp(lower, upper))
-        self.raw = [*self.model.parameters(), self.points]
+        self.model.requires_grad_(not frozen)
+        self.raw = [*([] if frozen else self.model.parameters()), self.points]
         box = list(zip(lower.tolist(), upper.tolist(), strict=True))
-        self.bounds = self.model.raw_bounds() + box * self.points.shape[1]
+        self.bounds = ([] if frozen else self.model.raw_bounds()) + box * self.points.shape[1]
         self.power, self.x_std = self.x.square().sum(-1).mean(), column_std(self.x)
 
     def start(self) -> np.ndarray:

@@ -26,7 +26,8 @@ class GPTraining:
     """How hyper-parameters are found, in units of whitened x and y.
 
     The four intervals are hard bounds. `signal_to_noise` is the largest ratio of standard deviations √s/σ and
-    `lengthscale_ratio` the largest ℓ_d/std(x_d) that the curb allows; `restarts` counts the starts after the first.
+    `lengthscale_ratio` the largest ℓ_d/std(x_d) that the curb allows; `restarts` counts the starts after the first. Without
+    `priors` the curb is all that is added to the likelihood; `scaled_start` starts at the scales of the data (`first_starts`).
 
     Raises `ConfigurationError` for an empty or non-positive interval or a non-positive count.
 
@@ -42,6 +43,8 @@ class GPTraining:
     lengthscale_ratio: float = 1000.0
     max_steps: int = 200
     restarts: int = 1
+    priors: bool = True
+    scaled_start: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lengthscale", "signal_var", "linear_var", "noise_var"):
@@ -52,6 +55,30 @@ class GPTraining:
             raise ConfigurationError("signal_to_noise and lengthscale_ratio want numbers above 1")
         if self.max_steps < 1 or self.restarts < 0:
             raise ConfigurationError(f"max_steps wants >= 1 and restarts >= 0; got {self.max_steps} and {self.restarts}")
+
+    @classmethod
+    def pilco(cls, *, max_steps: int = 300, restarts: int = 0) -> "GPTraining":
+        """Return the settings of PILCO (Deisenroth & Rasmussen 2011; pilco-matlab `train`): the curb at 100 and 1000, no priors.
+
+        The bounds are too wide to act. All of it moves with the scales of x and y, std taken with N - 1, so that whitening, by
+        whichever std, changes nothing but the units of what is found. A kernel of GPyTorch keeps its own priors and start.
+
+        >>> GPTraining.pilco().lengthscale_ratio
+        100.0
+        """
+        wide = (1e-12, 1e12)
+        return cls(
+            lengthscale=wide,
+            signal_var=wide,
+            linear_var=wide,
+            noise_var=(1e-18, 1e12),
+            signal_to_noise=1000.0,
+            lengthscale_ratio=100.0,
+            max_steps=max_steps,
+            restarts=restarts,
+            priors=False,
+            scaled_start=True,
+        )
 
 
 class Hyperparameters(NamedTuple):
@@ -83,7 +110,7 @@ def _log_normal(location: float, scale: float) -> gpytorch.priors.LogNormalPrior
 class GPModel(nn.Module):
     """E independent zero-mean Gaussian processes on D inputs as GPyTorch modules: kernel, likelihood, constraints, priors.
 
-    ℓ_d ~ LogNormal(√2 + ½ log D, √3) (Hvarfner et al. 2024, vanilla Bayesian optimisation), σ² ~ LogNormal(-4, 1).
+    ℓ_d ~ LogNormal(√2 + ½ log D, √3) (Hvarfner et al. 2024, vanilla Bayesian optimisation), σ² ~ LogNormal(-4, 1), if at all.
     """
 
     likelihood: gpytorch.likelihoods.GaussianLikelihood
@@ -104,6 +131,8 @@ class GPModel(nn.Module):
         self.likelihood.noise_covar.register_constraint("raw_noise", _LogInterval(training.noise_var))
         for trend in trends:
             trend.register_constraint("raw_variance", _LogInterval(training.linear_var))
+        if not training.priors:
+            return
         self.correlation.register_prior("lengthscale_prior", _log_normal(2**0.5 + 0.5 * math.log(inputs), 3**0.5), "lengthscale")
         self.likelihood.noise_covar.register_prior("noise_prior", _log_normal(*NOISE_PRIOR), "noise")
 
@@ -189,6 +218,12 @@ def default_start(x: Float[Tensor, "N D"], outputs: int) -> Hyperparameters:
     ones = torch.ones(outputs, dtype=torch.float64, device=x.device)
     lengthscale = math.sqrt(inputs) * torch.ones(outputs, inputs, dtype=torch.float64, device=x.device)
     return Hyperparameters(KernelParameters(lengthscale, ones, 0.1 * ones), 0.01 * ones)
+
+
+def column_std(x: Float[Tensor, "N D"]) -> Float[Tensor, "D"]:
+    """Return the standard deviation of each column, with N - 1; 1 for a constant one, which has no scale of its own."""
+    spread = x.std(0)
+    return torch.where(spread > 1e-12 * x.abs().amax(0), spread, torch.ones_like(spread))
 
 
 def train(
@@ -277,9 +312,7 @@ class _Problem:
         self.model = GPModel(kernel, x.shape[1], 1, training).to(x.device)
         self.bounds = self.model.raw_bounds()
         self.raw = list(self.model.parameters())
-        spread = self.x.std(0)
-        # A constant input has no scale of its own; its length-scale is left to the prior.
-        self.x_std = torch.where(spread > 1e-12 * self.x.abs().amax(0), spread, torch.ones_like(spread))
+        self.x_std = column_std(self.x)
 
     def point(self, values: Hyperparameters) -> np.ndarray:
         self.model.write(values)
