@@ -7,6 +7,7 @@ from torch import Tensor
 from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import NumericalError
 from bayesdyn.gaussian_processes.moment_factors import GPFactors
+from bayesdyn.gaussian_processes.moment_radial import RadialMoments
 from bayesdyn.gaussian_processes.moment_taped import taped_parts
 
 
@@ -20,13 +21,33 @@ def rbf_moments(
 ) -> Moments:
     """Return the moments of f_e(x) = Σ_i β_ei exp(-½ Σ_d (x - c_i)_d²/ℓ_ed²) at x ~ N(mean, cov), with `jitter` added to var f.
 
-    Differentiable in all tensors. Raises `ShapeError`, and `NumericalError` for a covariance that is none.
+    Differentiable once in all tensors. Raises `ShapeError`, and `NumericalError` for a covariance that is none.
     Source: Deisenroth, Fox & Rasmussen, PAMI 2015, section 3.5.2.
 
     >>> one = torch.ones(1, dtype=torch.float64)
     >>> rbf_moments(0 * one, 0 * one[None], 0 * one[None], one[None], one[None]).mean.item()
     1.0
     """
+    if centres.device.type != "cpu":
+        return taped_rbf_moments(mean, cov, centres, beta, lengthscale, jitter)
+    size, outputs, batch = centres.shape[-1], len(beta), mean.shape[:-1]
+    check_belief(mean, cov, size, f"radial basis functions of {size} inputs")
+    centre, spread, gain = RadialMoments.apply(mean.reshape(-1, size), cov.reshape(-1, size, size), centres, beta, lengthscale)
+    added = jitter * torch.eye(outputs, dtype=spread.dtype)
+    return Moments(
+        centre.reshape(*batch, outputs), (spread + added).reshape(*batch, outputs, outputs), gain.reshape(*batch, size, outputs)
+    )
+
+
+def taped_rbf_moments(
+    mean: Float[Tensor, "*batch D"],
+    cov: Float[Tensor, "*batch D D"],
+    centres: Float[Tensor, "nc D"],
+    beta: Float[Tensor, "E nc"],
+    lengthscale: Float[Tensor, "E D"],
+    jitter: float = 1e-6,
+) -> Moments:
+    """Return the same as `rbf_moments` as plain operations of torch: slower, with derivatives of any order, on any device."""
     size = centres.shape[-1]
     check_belief(mean, cov, size, f"radial basis functions of {size} inputs")
     outputs = len(beta)
