@@ -1,14 +1,24 @@
 """PILCO's cart with a double pendulum: the plant and the environment `bayesdyn/CartDoublePendulum-v0`."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
-from bayesdyn.envs.plant import Plant
+from bayesdyn.envs.chain import UPRIGHT, Chain
+from bayesdyn.envs.drawing import draw_chain
+from bayesdyn.envs.plant import Numbers, Plant, PlantEnv
+from bayesdyn.envs.saturating import TipReward, Widths
 from bayesdyn.errors import ConfigurationError
+
+CART_DOUBLE_STEPS = 100
+CART_DOUBLE_LIMIT = 20.0
+_PUBLISHED_LENGTHS = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -89,3 +99,50 @@ class CartDoublePendulumPlant(Plant):
     def _inertias(self) -> tuple[float, float]:
         (mass1, mass2), (length1, length2) = self.masses, self.lengths
         return (mass1 / 3 + mass2) * length1**2, mass2 * length2**2 / 3
+
+
+class CartDoublePendulum(PlantEnv):
+    """PILCO's cart-double-pendulum: swing both rods up over x = 0 and hold them, 100 steps of 0.05 s, force within ±20 N.
+
+    Start hanging at rest: mean (0, 0, 0, 0, π, π), standard deviations 0.1 and 0.01 of the angles. `observation_noise` is the
+    standard deviation added to each coordinate. The reward is `TipReward` on the true next state; its published form takes rods of
+    1 m where the plant's have 0.6 m, which `official=True` keeps, and `official=False` has the plant's. `info` holds "state",
+    "action" and "tip_distance" in metres, always of the plant's rods.
+    Source: Deisenroth, Fox & Rasmussen, PAMI 2015; cart-double-pendulum scenario of UCL-SML/pilco-matlab.
+
+    >>> import gymnasium, bayesdyn.envs
+    >>> env = gymnasium.make("bayesdyn/CartDoublePendulum-v0")
+    >>> round(env.reset(seed=0, options={"state": [0, 0, 0, 0, np.pi, np.pi]})[1]["tip_distance"], 6)
+    2.4
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        observation_noise: Numbers = 0.01,
+        width: Widths = 0.5,
+        official: bool = True,
+    ) -> None:
+        plant = CartDoublePendulumPlant()
+        self.chain = Chain(plant.lengths, angles=(4, 5), up=UPRIGHT, cart=0)
+        lengths = _PUBLISHED_LENGTHS if official else plant.lengths
+        super().__init__(
+            plant,
+            TipReward(width, lengths, self.chain.angles, self.chain.up, self.chain.cart),
+            action_limit=CART_DOUBLE_LIMIT,
+            start_mean=[0.0, 0.0, 0.0, 0.0, math.pi, math.pi],
+            start_std=[0.1, 0.1, 0.1, 0.1, 0.01, 0.01],
+            observation_noise=observation_noise,
+            render_mode=render_mode,
+        )
+
+    def measure(self, state: np.ndarray) -> dict[str, float]:
+        """Return the tip's distance to its target in metres."""
+        return {"tip_distance": float(self.chain.distance(torch.from_numpy(state)))}
+
+    def draw(self, state: np.ndarray, action: np.ndarray, time: float) -> Image.Image:
+        """Return the scene at 480 x 320 pixels."""
+        joints = self.chain.joints(torch.from_numpy(state))
+        return draw_chain(joints, cart=True, force=float(action[0]), largest=CART_DOUBLE_LIMIT, time=time)

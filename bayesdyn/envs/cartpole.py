@@ -9,8 +9,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from bayesdyn.envs.chain import HANGING, Chain
 from bayesdyn.envs.drawing import draw_cartpole
 from bayesdyn.envs.plant import Numbers, Plant, PlantEnv
+from bayesdyn.envs.saturating import TipReward
 from bayesdyn.errors import ConfigurationError
 
 POLE_LENGTH = 0.5
@@ -77,8 +79,7 @@ def tip_position(state: Float[Tensor, "*batch 4"], length: float = POLE_LENGTH) 
     >>> tip_position(torch.tensor([0.0, 0.0, 0.0, 0.0]))
     tensor([ 0.0000, -0.5000])
     """
-    x, theta = state[..., 0], state[..., 3]
-    return torch.stack((x + length * theta.sin(), -length * theta.cos()), -1)
+    return _chain(length).tip(state)
 
 
 def tip_distance(state: Float[Tensor, "*batch 4"], length: float = POLE_LENGTH) -> Float[Tensor, "*batch"]:
@@ -87,45 +88,7 @@ def tip_distance(state: Float[Tensor, "*batch 4"], length: float = POLE_LENGTH) 
     >>> tip_distance(torch.tensor([0.0, 0.0, 0.0, 0.0])).item()
     1.0
     """
-    return torch.linalg.vector_norm(tip_position(state, length) - _target(state, length), dim=-1)
-
-
-@dataclass(frozen=True)
-class TipReward:
-    """r = E_w exp(-d² / (2 w²)), one minus PILCO's saturating cost averaged over widths; d is the tip's distance to its target.
-
-    Several widths give a planner a slope far from the target and precision near it (PILCO's cost of several widths).
-
-    Called with state [..., 4], action [..., 1] and next_state [..., 4], gives [...] in (0, 1]; depends on `next_state` only.
-    `widths` and `length` in metres. Raises `ConfigurationError` unless all are positive.
-    Source: Deisenroth, Fox & Rasmussen, PAMI 2015; width of UCL-SML/pilco-matlab.
-
-    >>> state = torch.zeros(3, 4)
-    >>> TipReward(1.0)(state, torch.zeros(3, 1), state)
-    tensor([0.6065, 0.6065, 0.6065])
-    """
-
-    widths: float | tuple[float, ...] = 0.25
-    length: float = POLE_LENGTH
-
-    def __post_init__(self) -> None:
-        if not (self.length > 0 and self.each_width and min(self.each_width) > 0):
-            raise ConfigurationError(f"widths and length are positive; got {self}")
-
-    @property
-    def each_width(self) -> tuple[float, ...]:
-        """The widths as a tuple."""
-        return self.widths if isinstance(self.widths, tuple) else (self.widths,)
-
-    def __call__(
-        self, state: Float[Tensor, "..."], action: Float[Tensor, "..."], next_state: Float[Tensor, "*batch 4"]
-    ) -> Float[Tensor, "*batch"]:
-        """Return the reward of each step."""
-        # Written out, and one exponential for all widths: this is part of a planner's inner loop.
-        x, theta = next_state[..., 0], next_state[..., 3]
-        squared = (x + self.length * theta.sin()).square() + (self.length * (1 + theta.cos())).square()
-        scale = next_state.new_tensor([-0.5 / width**2 for width in self.each_width])
-        return (squared.unsqueeze(-1) * scale).exp_().mean(-1)
+    return _chain(length).distance(state)
 
 
 swing_up_reward = TipReward()
@@ -165,5 +128,5 @@ class CartPoleSwingUp(PlantEnv):
         return draw_cartpole(state, force=float(action[0]), time=time)
 
 
-def _target(state: Tensor, length: float) -> Tensor:
-    return state.new_tensor([0.0, length])
+def _chain(length: float) -> Chain:
+    return Chain((length,), angles=(3,), up=HANGING, cart=0)

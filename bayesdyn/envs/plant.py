@@ -1,7 +1,7 @@
 """What every simulated scenario shares: a `Plant` (equations of motion) and a `PlantEnv` (noise, reward and pictures around it)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
@@ -19,6 +19,7 @@ OBSERVATION_BOUND = 1e6
 
 Numbers = int | float | Sequence[Any] | np.ndarray | Tensor
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Plant(ABC):
@@ -77,10 +78,12 @@ class Plant(ABC):
 class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
     """A plant as a Gymnasium environment: random start, noisy observations, a reward on the true states, pictures.
 
-        s_0 ~ N(start_mean, diag(start_std²)),   s_{t+1} = plant.step(s_t, a_t),   o_t = s_t + N(0, diag(observation_noise²))
+        s_0 ~ N(start_mean, diag(start_std²)),   s_{t+1} = plant.step(s_t, a_t)
+        o_t = plant.observe(s_t + ε_t),   ε_t ~ N(0, diag(observation_noise²))
 
-    Actions outside the Box saturate at its bounds, as an actuator does; `info["action"]` is what was applied, `info["state"]` the
-    state without noise. `reset(options={"state": s})` starts from a given true state. Episodes never terminate.
+    Reward and termination are callables on `plant.observe` of the true states, so that a planner's are the same. Actions outside
+    the Box saturate at its bounds, as an actuator does; `info["action"]` is what was applied, `info["state"]` the observation
+    without noise. `reset(options={"state": s})` starts from a given true state. Without a termination episodes never terminate.
 
     Raises `ShapeError` for an action or start state of the wrong shape, `DataError` for one that is not finite.
     """
@@ -96,6 +99,7 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         start_mean: Numbers,
         start_std: Numbers,
         observation_noise: Numbers,
+        termination: Termination | None = None,
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
@@ -103,6 +107,7 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         size = len(plant.state_names)
         self.plant = plant
         self.reward = reward
+        self.termination = termination
         self.render_mode = render_mode
         self.start_mean = _vector("start_mean", start_mean, size)
         self.start_std = _vector("start_std", start_std, size, minimum=0.0)
@@ -110,18 +115,23 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         limit = _vector("action_limit", action_limit, len(plant.action_names), minimum=0.0).astype(np.float32)
         self.action_limit = limit
         self.action_space = gymnasium.spaces.Box(-limit, limit, dtype=np.float32)
-        self.observation_space = gymnasium.spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (size,), np.float64)
+        seen = len(plant.observation_names)
+        self.observation_space = gymnasium.spaces.Box(-OBSERVATION_BOUND, OBSERVATION_BOUND, (seen,), np.float64)
         self._state: np.ndarray | None = None
         self._action = np.zeros(limit.shape)
         self._steps = 0
 
     @abstractmethod
-    def measure(self, state: np.ndarray) -> dict[str, float]:
+    def measure(self, state: np.ndarray) -> Mapping[str, float | np.ndarray]:
         """Return the scenario's own figures for `info`, from the true state [S]."""
 
     @abstractmethod
     def draw(self, state: np.ndarray, action: np.ndarray, time: float) -> Image.Image:
         """Return a picture of the true state [S] with the action [A] last applied, `time` seconds into the episode."""
+
+    def start_moments(self) -> tuple[Float[Tensor, "O"], Float[Tensor, "O O"]]:
+        """Return mean and covariance of the first observation without its noise: the belief that a policy search starts from."""
+        return self.plant.observed_moments(torch.from_numpy(self.start_mean), torch.from_numpy(self.start_std))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Draw a start state, or take the one in `options["state"]`, and return its noisy observation."""
@@ -138,7 +148,7 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         return self._observe(), self._info()
 
     def step(self, action: Numbers) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Hold `action` [A] for one step and return (observation, reward, False, False, info)."""
+        """Hold `action` [A] for one step and return (observation, reward, terminated, False, info)."""
         current = self._current()
         wanted = _array("the action", action, self._action.shape, self.plant.action_names)
         applied = np.clip(wanted, -self.action_limit, self.action_limit)
@@ -146,9 +156,11 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         next_state = self.plant.step(state, held)
         if not bool(next_state.isfinite().all()):
             raise NumericalError(f"{type(self.plant).__name__} left the finite numbers from state {current}; reset the environment")
-        reward = float(self.reward(state, held, next_state))
+        before, after = self.plant.observe(state), self.plant.observe(next_state)
+        reward = float(self.reward(before, held, after))
+        terminated = self.termination is not None and bool(self.termination(before, held, after))
         self._state, self._action, self._steps = next_state.numpy(), applied, self._steps + 1
-        return self._observe(), reward, False, False, self._info()
+        return self._observe(), reward, terminated, False, self._info()
 
     def render(self) -> np.ndarray | None:
         """Return the picture as uint8 [height, width, 3], or None without a render mode."""
@@ -164,11 +176,13 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
 
     def _observe(self) -> np.ndarray:
         state = self._current()
-        return state + self.observation_noise * self.np_random.standard_normal(state.shape)
+        noisy = state + self.observation_noise * self.np_random.standard_normal(state.shape)
+        return self.plant.observe(torch.from_numpy(noisy)).numpy()
 
     def _info(self) -> dict[str, Any]:
         state = self._current()
-        return {"state": state.copy(), "action": self._action.copy(), **self.measure(state)}
+        seen = self.plant.observe(torch.from_numpy(state.copy())).numpy()
+        return {"state": seen, "action": self._action.copy(), **self.measure(state)}
 
 
 def _array(what: str, value: Numbers, shape: tuple[int, ...], names: tuple[str, ...]) -> np.ndarray:
