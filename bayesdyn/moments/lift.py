@@ -73,10 +73,10 @@ class _Constants(NamedTuple):
     backend: Backend
     angles: Array  # [k]
     rows: Array  # [2k]: the angle behind each wave
-    places: Array  # [2k]: where the waves stand in the lifted state
     waves: Array  # [2k]: where sin θ1, cos θ1, ... stand in [sin θ, cos θ, -sin θ]
     slopes: Array  # [2k]: where their derivatives stand
     select: Array  # [2k, S]: phases = select @ state
+    selected: Array  # [S, 2k]: its transpose
     identity: Array  # [S, L]
     square: Array  # [2k, 2k]: an identity
 
@@ -88,9 +88,9 @@ def _constants(lift: Lift, dtype: torch.dtype, device: torch.device) -> _Constan
     rows = angles.repeat_interleave(2)
     kinds = torch.arange(2 * count, device=device).view(2, count).mT  # row i: sin θi, cos θi
     identity = torch.eye(size, lift.size, dtype=dtype, device=device)
+    select = identity[:, :size][rows]
     square = torch.eye(2 * count, dtype=dtype, device=device)
-    places = torch.arange(size, lift.size, device=device)
-    tensors = (angles, rows, places, kinds.flatten(), (kinds + count).flatten(), identity[:, :size][rows], identity, square)
+    tensors = (angles, rows, kinds.flatten(), (kinds + count).flatten(), select, select.mT, identity, square)
     chosen = backend(identity)
     return _Constants(chosen, *(chosen.cut(t) for t in tensors))
 
@@ -100,31 +100,28 @@ class _Lift(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, cov: Tensor, constants: _Constants) -> tuple[Tensor, Tensor, Tensor]:
-        (xp, pick, cut, tensor), angles, rows, places, values, slopes, _, identity, _ = constants
+        (xp, pick, cut, tensor), angles, rows, values, slopes, _, selected, identity, _ = constants
         m, s = cut(mean), cut(cov)
-        size, last = identity.shape
         angle, columns = pick(m, angles, -1), pick(s, rows, -1)
         circle = xp.concatenate((sin := xp.sin(angle), xp.cos(angle), -sin), -1)
         found = waves(xp, pick(circle, values, -1), pick(circle, slopes, -1), pick(columns, rows, -2))
-        cross = columns * found.slope[..., None, :]
-        joint = xp.empty((*m.shape[:-1], last, last), dtype=m.dtype, device=m.device)
-        joint[..., :size, :size], joint[..., size:, size:] = s, found.cov
-        joint[..., :size, size:], joint[..., size:, :size] = cross, cross.swapaxes(-1, -2)
-        gain = xp.empty((*m.shape, last), dtype=m.dtype, device=m.device)
-        gain[...] = identity
-        gain[..., rows, places] = found.slope
+        slope = found.slope[..., None, :]
+        cross = columns * slope
+        upper = xp.concatenate((s, cross), -1)
+        lower = xp.concatenate((cross.swapaxes(-1, -2), found.cov), -1)
+        gain = xp.concatenate((0.0 * s, selected * slope), -1) + identity
         ctx.found, ctx.columns, ctx.constants = found, columns, constants
-        return tensor(xp.concatenate((m, found.mean), -1)), tensor(joint), tensor(gain)
+        return tensor(xp.concatenate((m, found.mean), -1)), tensor(xp.concatenate((upper, lower), -2)), tensor(gain)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, mean: Tensor, cov: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, None]:
-        (_, _, cut, tensor), _, rows, places, _, _, select, identity, square = ctx.constants
+        (_, _, cut, tensor), _, _, _, _, select, selected, identity, square = ctx.constants
         m, c, g = cut(mean), cut(cov), cut(gain)
         size = len(identity)
         cross = c[..., :size, size:] + c[..., size:, :size].swapaxes(-1, -2)
-        slope = (cross * ctx.columns).sum(-2) + g[..., rows, places]
+        slope = (cross * ctx.columns + g[..., size:] * selected).sum(-2)
         to_phase = waves_gradient(ctx.found, m[..., size:], slope, c[..., size:, size:], square)
         to_mean = m[..., :size] + to_phase.mean @ select
-        to_cov = c[..., :size, :size] + (cross * ctx.found.slope[..., None, :] + select.T @ to_phase.cov) @ select
+        to_cov = c[..., :size, :size] + (cross * ctx.found.slope[..., None, :] + selected @ to_phase.cov) @ select
         return tensor(to_mean), tensor(to_cov), None

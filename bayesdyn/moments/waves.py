@@ -57,15 +57,16 @@ class WavesGradient(NamedTuple):
 
 
 def waves(xp: ModuleType, sin: Array, cos: Array, cov: Array) -> Waves:
-    """Return the moments of s = sin(p), p ~ N(m, W), from sin m, cos m and W, to full relative accuracy for any variance.
+    """Return the moments of s = sin(p), p ~ N(m, W), from sin m, cos m and W.
 
     With e_i = exp(-½ w_ii), for which E s_i = e_i sin m_i and E cos p_i = e_i cos m_i,
 
         cov(s_i, s_j) = e_i e_j [ cos m_i cos m_j sinh w_ij + sin m_i sin m_j (cosh w_ij - 1) ]
 
-    This is ½ [h(w_ij) cos(m_i - m_j) - h(-w_ij) cos(m_i + m_j)] with h(x) = e_i e_j (exp x - 1), sorted so that nothing cancels.
-    Its exponents are -½(w_ii + w_jj) + |w_ij| <= 0, so that nothing overflows either. For a cosine give cos m and -sin m: it
-    is a sine a quarter turn on. Source: Deisenroth, Fox & Rasmussen, PAMI 2015, appendix (Gaussian moments of a sine).
+    This is ½ [h(w_ij) cos(m_i - m_j) - h(-w_ij) cos(m_i + m_j)] with h(x) = e_i e_j (exp x - 1), sorted so that covariances are
+    accurate relative to the two standard deviations, however small these are. Its exponents are -½(w_ii + w_jj) + |w_ij| <= 0, so
+    that nothing overflows either. For a cosine give cos m and -sin m: it is a sine a quarter turn on. Source: Deisenroth, Fox &
+    Rasmussen, PAMI 2015, appendix (Gaussian moments of a sine).
     """
     half = 0.5 * cov.diagonal(0, -2, -1)
     decay = xp.exp(-half)
