@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, lower_pairs
+from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, check_first_derivative, lower_pairs
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
@@ -232,9 +231,9 @@ class JacobianMoments(torch.autograd.Function):
         return torch.from_numpy(found.mean), torch.from_numpy(found.cov), torch.from_numpy(found.gain.copy())
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None]:
         """Return the products of the gradients with the Jacobian."""
+        check_first_derivative()
         size = outer[2].shape[1]
         rows = np.concatenate([part.numpy().reshape(len(part), -1) for part in outer], 1)
         product = (rows[:, None] @ ctx.jacobian)[:, 0]

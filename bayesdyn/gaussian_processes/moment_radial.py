@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from bayesdyn.gaussian_processes.moment_factors import check_first_derivative
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
@@ -136,9 +136,9 @@ class RadialMoments(torch.autograd.Function):
         return torch.from_numpy(mean.copy()), torch.from_numpy(cov), gain
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, to_mean: Tensor, to_cov: Tensor, to_gain: Tensor) -> tuple[Tensor, ...]:
         """Return the gradients to all five."""
+        check_first_derivative()
         with np.errstate(under="ignore"):
             found = pull_back(ctx.at, to_mean.numpy(), to_cov.numpy(), to_gain.numpy().swapaxes(-1, -2))
         return tuple(torch.from_numpy(gradient) for gradient in found)

@@ -89,8 +89,8 @@ def log_det_plus_one(matrix: np.ndarray) -> np.ndarray:
 
     For X without negative eigenvalues no pivoting is needed.
 
-    >>> float(log_det_plus_one(1e-20 * np.eye(2)))
-    2e-20
+    >>> log_det_plus_one(1e-20 * np.eye(2)[None]).tolist()
+    [2e-20]
     """
     total = np.log1p(matrix[..., 0, 0])
     for _ in range(matrix.shape[-1] - 1):

@@ -81,14 +81,29 @@ def taped_parts(factors: GPFactors, mean: Float[Tensor, "B D"], cov: Float[Tenso
 def _log_growth(cov: Tensor, precision: Tensor, own: Smoothed, zeta: Tensor, a: Tensor, b: Tensor) -> Tensor:
     # Δ [B, pairs, N, N]; T_ab - T_a = -T_a P_b T_ab and |C_a||C_b|/|C_ab| = |I + T_ab P_a Σ P_b| leave nothing to cancel.
     both = smooth(cov, precision[a] + precision[b]).product
-    eye = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
-    growth = torch.linalg.slogdet(eye + both @ (precision[a].unsqueeze(-1) * cov.unsqueeze(-3) * precision[b].unsqueeze(-2)))
+    growth = log_det_plus_one(both @ (precision[a].unsqueeze(-1) * cov.unsqueeze(-3) * precision[b].unsqueeze(-2)))
     left = own.product[:, a] @ (precision[b].unsqueeze(-1) * both)
     right = own.product[:, b] @ (precision[a].unsqueeze(-1) * both)
     first, second = zeta[:, a], zeta[:, b]
-    rows = 0.25 * growth.logabsdet.unsqueeze(-1) - 0.5 * (first @ left * first).sum(-1)
-    columns = 0.25 * growth.logabsdet.unsqueeze(-1) - 0.5 * (second @ right * second).sum(-1)
+    rows = 0.25 * growth.unsqueeze(-1) - 0.5 * (first @ left * first).sum(-1)
+    columns = 0.25 * growth.unsqueeze(-1) - 0.5 * (second @ right * second).sum(-1)
     return rows.unsqueeze(-1) + columns.unsqueeze(-2) + first @ both @ second.mT
+
+
+def log_det_plus_one(matrix: Float[Tensor, "*batch D D"]) -> Float[Tensor, "*batch"]:
+    """Return log det(I + X) to the relative precision of X, however small: one elimination with log1p of the pivots.
+
+    For X without negative eigenvalues no pivoting is needed.
+
+    >>> log_det_plus_one(1e-20 * torch.eye(2, dtype=torch.float64)).item()
+    2e-20
+    """
+    total = matrix[..., 0, 0].log1p()
+    for _ in range(matrix.shape[-1] - 1):
+        pivot = 1 + matrix[..., :1, :1]
+        matrix = matrix[..., 1:, 1:] - matrix[..., 1:, :1] * (matrix[..., :1, 1:] / pivot)
+        total = total + matrix[..., 0, 0].log1p()
+    return total
 
 
 def _mirror(values: Tensor, a: Tensor, b: Tensor, outputs: int) -> Tensor:
