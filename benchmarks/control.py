@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import multiprocessing
 import statistics
 import time
@@ -16,6 +17,7 @@ from rich.progress import track
 from bayesdyn.data import write_atomically
 from bayesdyn.loop import Run
 from bayesdyn.loop.actions import actions_of
+from bayesdyn.model import DynamicsModel
 from bayesdyn.presets import Task
 from benchmarks.acceptance import RESULTS, Acceptance
 from benchmarks.statistics import inform_returns
@@ -80,27 +82,40 @@ def _run(job: tuple[str, Study, int]) -> Curve:
     folder = RUNS / name / f"{study.name}-{seed}"
     run = task.learn(study.posterior, latency=study.latency, trials=study.trials, seed=seed, run=folder, keep_fans=False)
     rows = tuple({"trial": t.index, "controlled": float(t.controlled), **t.metrics} for t in run.trials)
-    returns = evaluate(task, study, run, seed) if study.starts else ()
+    returns = evaluate(task, study, run, seed, folder / f"evaluated-{study.trials}.json") if study.starts else ()
     return Curve(study.name, seed, rows, time.perf_counter() - began, tuple(returns))
 
 
-def evaluate(task: Task, study: Study, run: Run, seed: int) -> list[float]:
-    """Fit to all trials of a run and return what the agent then earns from each start, `reset(seed=start)`."""
-    model, env = task.model(study.posterior), task.make_env()
-    model.fit(run.transitions(), generator=torch.Generator().manual_seed(seed))
+def evaluate(task: Task, study: Study, run: Run, seed: int, path: Path) -> list[float]:
+    """Fit to all trials of a run and return what the agent then earns from each start, `reset(seed=start)`.
+
+    Returns are kept in `path` as they come in, so that what was killed goes on where it stopped.
+    """
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    missing = [start for start in study.starts if str(start) not in known]
+    if missing:
+        model = task.model(study.posterior)
+        model.fit(run.transitions(), generator=torch.Generator().manual_seed(seed))
+    for start in missing:
+        known[str(start)] = act_from(start, task, study, model)
+        text = json.dumps(known).encode()
+        write_atomically(path, lambda file, text=text: file.write(text))
+    return [known[str(start)] for start in study.starts]
+
+
+def act_from(start: int, task: Task, study: Study, model: DynamicsModel) -> float:
+    """Return what the agent earns with a model from `reset(seed=start)`."""
+    env = task.make_env()
     agent, actions = task.agent(model, study.latency), actions_of(env.action_space)
-    returns = []
-    for start in study.starts:
-        observation, _ = env.reset(seed=start)
-        agent.reset(actions.space, generator=torch.Generator().manual_seed(start))
-        total, over = 0.0, False
-        while not over:
-            action = agent.act(torch.as_tensor(np.asarray(observation, dtype=np.float64)))
-            observation, reward, terminated, truncated, _ = env.step(actions.translate(action.double().numpy()))
-            total, over = total + float(reward), terminated or truncated
-        returns.append(total)
+    observation, _ = env.reset(seed=start)
+    agent.reset(actions.space, generator=torch.Generator().manual_seed(start))
+    total, over = 0.0, False
+    while not over:
+        action = agent.act(torch.as_tensor(np.asarray(observation, dtype=np.float64)))
+        observation, reward, terminated, truncated, _ = env.step(actions.translate(action.double().numpy()))
+        total, over = total + float(reward), terminated or truncated
     env.close()
-    return returns
+    return total
 
 
 def inform_clock(acceptance: Acceptance, name: str, curves: Sequence[Curve]) -> None:

@@ -1,8 +1,8 @@
 """HalfCheetah (PETS's) in its first 10,000 steps: a learning curve over three seeds with its wall clock.
 
-Ten episodes of 1,000 steps, the first random; TRIALS may be raised later, and the runs then go on where they ended. The task has two
-modes, running on its legs and sliding on its back, so single returns say little. Published levels are of later steps: PETS 4,204 ±
-789 at 50,000 (POPLIN's table, 4 seeds), 2,795 ± 880 at 200,000 (MBBL's table, another reward and start).
+Ten episodes of 1,000 steps, the first random; TRIALS may be raised later, and the runs then go on where they ended. The task has
+two modes, running on its legs and sliding on its back, so single returns say little. Published levels are of later steps: PETS
+4,204 ± 789 at 50,000 (POPLIN's table, 4 seeds), 2,795 ± 880 at 200,000 (MBBL's table, another reward and start).
 """
 
 from functools import partial

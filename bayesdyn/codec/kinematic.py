@@ -20,7 +20,7 @@ Coordinates = Callable[[Tensor], Tensor]  # states [..., S] -> [..., F]
 class KinematicCodec(BaseCodec):
     r"""The codec of mechanisms: changes of speeds are predicted, and positions follow from the speeds before and after.
 
-        x = whiten([s_i for i not ignored, extra(s), a]),   y = whiten(v' - v),   q' = q + α∘v + β∘v'
+        x = whiten([s_i for i not ignored, a, extra(s)]),   y = whiten(v' - v),   q' = q + α∘v + β∘v'
 
     `speeds` maps the index of each such position to that of its speed. α and β are least squares over the training transitions,
     about half of a step's duration each where forces hold for a step, which spares the user to know it. Angles as positions have to
@@ -99,7 +99,7 @@ class KinematicCodec(BaseCodec):
         self.weights = solved.squeeze(-1).T.to(self.target_std)
 
     def features(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch D"]:
-        """Return [coordinates that are not ignored, extra(s), action]."""
+        """Return [coordinates that are not ignored, action, extra(s)]."""
         plain = self._plain.features(state, action)
         return plain if self.extra is None else torch.cat([plain, self.extra(state)], -1)
 
