@@ -7,7 +7,7 @@ from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, co
 from bayesdyn.kernels import KernelParameters
 
 
-def first_starts(x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], training: GPTraining) -> list[Hyperparameters]:
+def cold_starts(x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], training: GPTraining) -> list[Hyperparameters]:
     """Return where a first fit starts: `default_start`, then, per restart, length-scales three times as long and a tenth of σ².
 
     With `scaled_start` the first is PILCO's: ℓ_d = std(x_d), s = var(y), σ² = s/100 and b = s/10, with N - 1; a constant column

@@ -27,7 +27,7 @@ class GPTraining:
 
     The four intervals are hard bounds. `signal_to_noise` is the largest ratio of standard deviations √s/σ and
     `lengthscale_ratio` the largest ℓ_d/std(x_d) that the curb allows; `restarts` counts the starts after the first. Without
-    `priors` the curb is all that is added to the likelihood; `scaled_start` starts at the scales of the data (`first_starts`).
+    `priors` the curb is all that is added to the likelihood; `scaled_start` starts at the scales of the data (`cold_starts`).
 
     Raises `ConfigurationError` for an empty or non-positive interval or a non-positive count.
 

@@ -13,7 +13,7 @@ from bayesdyn.gaussian_processes.sparse_evaluator import gather, inducing_prior,
 from bayesdyn.gaussian_processes.sparse_inducing import choose_points
 from bayesdyn.gaussian_processes.sparse_objectives import FITCPoints
 from bayesdyn.gaussian_processes.sparse_training import SparseProblem
-from bayesdyn.gaussian_processes.starts import first_starts
+from bayesdyn.gaussian_processes.starts import cold_starts
 from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, _Problem, curb, default_start, train
 from bayesdyn.kernels import RBF, KernelParameters
 from bayesdyn.posteriors.exact_gp import ExactGP
@@ -87,7 +87,7 @@ def test_what_the_settings_minimise_is_the_official_objective_per_row(name):
 @EACH
 def test_the_start_is_the_official_one(name):
     start, (x, y) = values(tensor(CASES[name]["init_log_hyp"])), rows(name)
-    (ours,) = first_starts(x, y, PILCO)
+    (ours,) = cold_starts(x, y, PILCO)
     torch.testing.assert_close(ours.kernel.lengthscale, start.kernel.lengthscale, rtol=1e-12, atol=0)
     torch.testing.assert_close(ours.kernel.signal_var, start.kernel.signal_var, rtol=1e-12, atol=0)
     torch.testing.assert_close(ours.noise_var, start.noise_var, rtol=1e-12, atol=0)
@@ -96,7 +96,7 @@ def test_the_start_is_the_official_one(name):
 def test_whitening_by_either_standard_deviation_changes_the_objective_by_a_constant():
     x, y = rows("cp_n40")
     y = y - y.mean(0)  # the process has mean zero: shifting targets is no change of units
-    (raw,), (white,) = first_starts(x, y, PILCO), first_starts(whitened(x), whitened(y), PILCO)
+    (raw,), (white,) = cold_starts(x, y, PILCO), cold_starts(whitened(x), whitened(y), PILCO)
     for output in range(y.shape[1]):
         before, after = (_Problem(RBF(), a, b[:, output], PILCO) for a, b in ((x, y), (whitened(x), whitened(y))))
         shift = math.log(float(y[:, output].std(correction=0)))
@@ -116,7 +116,7 @@ NEIGHBOUR = {("cp_n100", 3): 0.1557}
 @EACH
 def test_the_search_reaches_the_official_value(name):
     case, (x, y) = CASES[name], rows(name)
-    result = train(RBF(), x, y, first_starts(x, y, PILCO), PILCO)
+    result = train(RBF(), x, y, cold_starts(x, y, PILCO), PILCO)
     for output, reached in enumerate((result.nll + result.penalty).tolist()):
         assert reached <= case["trained_hypCurb"][output] + NEIGHBOUR.get((name, output), 0.0) + 1e-6
     assert result.warnings == ()
@@ -134,7 +134,7 @@ def test_the_official_end_point_is_stationary_and_a_warm_start_stays_there(name)
 
 def test_without_priors_the_penalty_is_the_curb_and_the_bounds_do_not_act():
     x, y = rows("cp_n40")
-    result = train(RBF(), x, y, first_starts(x, y, PILCO), PILCO)
+    result = train(RBF(), x, y, cold_starts(x, y, PILCO), PILCO)
     torch.testing.assert_close(result.penalty, curb(result.values, x.std(0), PILCO), rtol=1e-9, atol=1e-12)
     # Thirtieth powers: all ratios stay within 1.3 times the limits, so far inside the bounds.
     assert float(result.penalty.max()) < 1.3**30
@@ -164,7 +164,7 @@ def test_constant_columns_duplicate_rows_and_constant_targets_fit():
     x, y = whitened(x), whitened(y)
     x[:, 2], y[:, 1] = 4.2, 0.0
     x, y = torch.cat([x, x]), torch.cat([y, y])
-    (start,) = first_starts(x, y, PILCO)
+    (start,) = cold_starts(x, y, PILCO)
     assert start.kernel.lengthscale[:, 2].tolist() == [1.0] * 4
     assert start.kernel.signal_var[1].item() == 1.0
     gp = ExactGP(training=PILCO)
@@ -178,10 +178,10 @@ def test_constant_columns_duplicate_rows_and_constant_targets_fit():
 
 def test_restarts_start_longer_and_with_less_noise():
     x, y = rows("cp_n40")
-    first, second = first_starts(x, y, GPTraining.pilco(restarts=1))
+    first, second = cold_starts(x, y, GPTraining.pilco(restarts=1))
     torch.testing.assert_close(second.kernel.lengthscale, 3 * first.kernel.lengthscale)
     torch.testing.assert_close(second.noise_var, 0.1 * first.noise_var)
-    assert torch.equal(first_starts(x, y, GPTraining())[0].kernel.lengthscale, default_start(x, 4).kernel.lengthscale)
+    assert torch.equal(cold_starts(x, y, GPTraining())[0].kernel.lengthscale, default_start(x, 4).kernel.lengthscale)
 
 
 # --- FITC: the points alone
@@ -191,7 +191,7 @@ def test_the_points_alone_are_trained_with_the_exact_hyperparameters():
     x, y = rows("cp_n100")
     x, y = whitened(x), whitened(y[:, :2])
     training = GPTraining.pilco(max_steps=60)
-    start = first_starts(x, y, training)
+    start = cold_starts(x, y, training)
     exact = train(RBF(), x, y, start, training)
     points = choose_points(RBF(), start[0].kernel, x, 12)
     problem = SparseProblem(RBF(), x, y, start[0], points, training)
