@@ -85,10 +85,17 @@ class BeliefDynamics:
 
     def step(self, belief: Belief, control: MomentMap) -> Belief:
         """Return the belief one step later; raises `ShapeError` for a control of another size."""
-        return self.step_with_cross(belief, control)[0]
+        return self._step(belief, control)[0]
 
-    def step_with_cross(self, belief: Belief, control: MomentMap) -> tuple[Belief, Float[Tensor, "*batch S S"]]:
-        """Return the belief one step later and cov(s, s')."""
+    def moments(self, belief: Belief, control: MomentMap) -> Moments:
+        """Return mean and covariance of s' and the gain Σ⁻¹ cov(s, s'); raises `ShapeError` for a control of another size."""
+        moved, lifted, decided, change = self._step(belief, control)
+        from_state, from_action = self._from_state.to(lifted.cov), self._from_action.to(lifted.cov)
+        seen = lifted.gain @ (from_state + decided.gain @ from_action)
+        return Moments(*moved, torch.diag(self._kept.to(lifted.cov)) + seen @ change.gain)
+
+    def _step(self, belief: Belief, control: MomentMap) -> tuple[Belief, Moments, Moments, Moments]:
+        """Return the next belief, and the moments of lift, control and change."""
         lifted = self.lift.moments(*belief)
         decided, cross = self._decide(belief, lifted, control)
         from_state, from_action = self._from_state.to(cross), self._from_action.to(cross)
@@ -96,17 +103,12 @@ class BeliefDynamics:
         with_action = cross.mT @ from_state + decided.cov @ from_action
         x_mean = lifted.mean @ from_state + decided.mean @ from_action
         change = self.change.moments(x_mean, from_state.mT @ with_state + from_action.mT @ with_action)
-        with_change = with_state[..., : self.state_size, :] @ change.gain
-        if not self.absolute:
-            own = belief.cov
-            mean, moved = belief.mean + change.mean, own + with_change
-        else:
+        mean, own, with_change = belief.mean, belief.cov, with_state[..., : self.state_size, :] @ change.gain
+        if self.absolute:
             kept = self._kept.to(cross)
-            own = belief.cov * kept
-            mean, moved = kept * belief.mean + change.mean, own + with_change
-            own, with_change = own * kept[:, None], with_change * kept[:, None]
+            mean, own, with_change = kept * mean, own * torch.outer(kept, kept), with_change * kept[:, None]
         half = 0.5 * (own + change.cov) + with_change
-        return Belief(mean, half + half.mT), moved
+        return Belief(mean + change.mean, half + half.mT), lifted, decided, change
 
     def _decide(self, belief: Belief, lifted: Moments, control: MomentMap) -> tuple[Moments, Float[Tensor, "*batch L A"]]:
         """Return the control and its covariance with the lifted state."""

@@ -1,6 +1,8 @@
 """Dynamics models: a codec around a posterior, and the draws of s' ~ p(s'|s,a,θ) that planners roll out."""
 
 import json
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe, differences
 from bayesdyn.data.storage import load_tensors, save_tensors
 from bayesdyn.distributions import Gaussian, Predictive
-from bayesdyn.errors import DataError, FileError
+from bayesdyn.errors import ConfigurationError, DataError, FileError
 from bayesdyn.functions import Function
-from bayesdyn.numerics import keep_buffers_on_error
+from bayesdyn.numerics import keep_buffers_on_error, snapshot
 from bayesdyn.posteriors.base import FitReport, Posterior
 from bayesdyn.progress import Progress
 
@@ -31,9 +33,10 @@ class Dynamics:
     Raises `ShapeError` for other sizes than the fitted ones.
     """
 
-    def __init__(self, codec: BaseCodec, function: Function) -> None:
+    def __init__(self, codec: BaseCodec, function: Function, moving: Callable[[], BeliefDynamics | None] | None = None) -> None:
         codec.check_fitted()
         self.codec, self.function = codec, function
+        self._moving = moving
         self._state_size, self._action_size = codec.sizes.tolist()
         # Whitening as one multiply-add per direction, which the inner loop of planning notices.
         self._dtype = codec.feature_mean.dtype
@@ -46,6 +49,11 @@ class Dynamics:
     def n(self) -> int:
         """Number of draws of θ."""
         return self.function.n
+
+    @cached_property
+    def beliefs(self) -> BeliefDynamics | None:
+        """How Gaussian beliefs move in closed form, for Gaussian processes with an RBF kernel; it holds all θ, not these draws."""
+        return None if self._moving is None else self._moving()
 
     def __call__(self, state: Float[Tensor, "*shape S"], action: Float[Tensor, "*shape2 A"]) -> Gaussian:
         """Return p(s' | s, a, θ_i) for each draw i."""
@@ -123,7 +131,9 @@ class DynamicsModel(nn.Module):
         """
         dtype = dtype or self.posterior.dtype
         function = self.posterior.sample(n, generator).to(dtype=dtype).for_many_rows()
-        return Dynamics(self.codec.frozen(dtype), function if precision is None else function.with_precision(precision))
+        if precision is not None:
+            function = function.with_precision(precision)
+        return Dynamics(self.codec.frozen(dtype), function, snapshot(self)._closed_form)
 
     def belief_dynamics(
         self, *, process_noise: bool = False, observation_noise: Float[Tensor, "S"] | None = None
@@ -136,10 +146,23 @@ class DynamicsModel(nn.Module):
         Raises `ConfigurationError` for a codec whose features are not linear in state, sines, cosines and action.
         """
         self.codec.check_fitted()
-        return self._moving(self.posterior.moment_map(process_noise), observation_noise)
+        moving = self._moving(self.posterior.moment_map(process_noise), observation_noise)
+        if moving is None:
+            raise ConfigurationError(
+                "moment matching wants features that are columns of state, sines, cosines and action, and "
+                f"{type(self.codec).__name__} has others; use Codec without choices, or trajectory sampling"
+            )
+        return moving
 
-    def _moving(self, change: MomentMap, observation_noise: Float[Tensor, "S"] | None = None) -> BeliefDynamics:
+    def _closed_form(self) -> BeliefDynamics | None:
+        """Return how beliefs move, the posterior's noise included as a draw's is, if there is a closed form."""
+        change = self.posterior.exact_moment_map(process_noise=True)
+        return None if change is None else self._moving(change)
+
+    def _moving(self, change: MomentMap, observation_noise: Float[Tensor, "S"] | None = None) -> BeliefDynamics | None:
         codec, layout = self.codec, self.codec.belief_layout()
+        if layout is None:
+            return None
         scales = (codec.feature_mean, codec.feature_std, codec.target_mean, codec.target_std)
         state_size, action_size = codec.sizes.tolist()
         return BeliefDynamics(

@@ -1,16 +1,19 @@
 """Done once for all: random numbers without torch's global state, spread told from rounding, memory asked for before it is used."""
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bayesdyn.errors import ConfigurationError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 # The mean of a constant column is off by a few units in the last place, and so are its deviations from it.
 _ROUNDING = 64
@@ -130,3 +133,18 @@ def keep_buffers_on_error(module: nn.Module) -> Iterator[None]:
         for part, buffers in before:
             part._buffers.update(buffers)
         raise
+
+
+def snapshot(module: Module) -> Module:
+    """Return a module that shares the tensors of `module` and keeps them when its buffers are replaced, as `fit` replaces them.
+
+    >>> layer = nn.BatchNorm1d(1)
+    >>> before = snapshot(layer)
+    >>> layer.running_mean = torch.ones(1)
+    >>> before.running_mean
+    tensor([0.])
+    """
+    twin = copy.copy(module)
+    twin._buffers, twin._parameters = dict(module._buffers), dict(module._parameters)
+    twin._modules = {name: None if part is None else snapshot(part) for name, part in module._modules.items()}
+    return twin

@@ -168,7 +168,8 @@ def test_a_known_state_moves_as_the_model_predicts(options: dict) -> None:
 def test_without_angles_one_step_is_exact(absolute: tuple[int, ...]) -> None:
     """The features are then Gaussian: mean, covariance and cov(s, s') lie within 5 standard errors of 10^5 samples."""
     model, count = swing_up(angles=(), absolute=absolute), 100_000
-    moved, cross = model.belief_dynamics().step_with_cross(BELIEF, Held(tensor([3.0])))
+    moved = model.belief_dynamics().moments(BELIEF, Held(tensor([3.0])))
+    cross = BELIEF.cov @ moved.gain
     z = torch.randn(count, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     state = BELIEF.mean + z @ torch.linalg.cholesky(BELIEF.cov).mT
     predictive = model.predict(state, tensor([3.0]).expand(count, 1))
@@ -237,3 +238,55 @@ def test_what_does_not_fit_is_refused() -> None:
     discrete.fit(bd.Transitions.from_arrays(rows, torch.tensor([[0.0], [1.0]] * 4, dtype=torch.float64), rows.flip(0)))
     with pytest.raises(ConfigurationError, match="columns of state"):
         discrete.belief_dynamics()
+
+
+def test_rollouts_match_moments_in_closed_form_where_there_is_one() -> None:
+    """Whatever the draws, the particles of a matched rollout have the mean and covariance of the propagated belief."""
+    model, actions = swing_up(), tensor([[3.0], [-2.0], [1.0]])
+    dynamics = model.sample(3, torch.Generator().manual_seed(0))
+    trajectory = bd.rollout(
+        dynamics,
+        BELIEF.mean,
+        actions,
+        lambda s, a, s2: s2[..., 0],
+        start_cov=BELIEF.cov,
+        particles=4,
+        propagation=bd.MomentMatching(),
+        generator=torch.Generator().manual_seed(1),
+    )
+    belief, moving = BELIEF, model.belief_dynamics(process_noise=True)
+    for t in range(4):
+        particles = trajectory.states[t].flatten(0, 1)
+        torch.testing.assert_close(particles.mean(0), belief.mean, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(particles.mT.cov(correction=0), belief.cov, rtol=1e-8, atol=1e-8)
+        belief = moving.step(belief, Held(actions[min(t, 2)]))
+
+
+def test_a_reward_of_state_and_successor_sees_pairs() -> None:
+    """E[(x' - x)²] of one step from an uncertain start, against the moments of (x, x'): 5 standard errors of 4,000 pairs."""
+    model, action = swing_up(), tensor([[3.0]])
+    trajectory = bd.rollout(
+        model.sample(40, torch.Generator().manual_seed(0)),
+        BELIEF.mean,
+        action,
+        lambda s, a, s2: (s2[..., 3] - s[..., 3]).square(),
+        start_cov=BELIEF.cov,
+        particles=100,
+        propagation=bd.MomentMatching(),
+        generator=torch.Generator().manual_seed(1),
+    )
+    moved = model.belief_dynamics(process_noise=True).moments(BELIEF, Held(action[0]))
+    cross = (BELIEF.cov @ moved.gain)[3, 3]
+    known = (moved.mean - BELIEF.mean)[3].square() + BELIEF.cov[3, 3] + moved.cov[3, 3] - 2 * cross
+    paid = trajectory.rewards.flatten()
+    assert abs(paid.mean() - known) < 5 * paid.std() / len(paid) ** 0.5
+
+
+def test_draws_keep_the_closed_form_of_their_fit() -> None:
+    model = swing_up()
+    dynamics = model.sample(1, torch.Generator().manual_seed(0))
+    before = model.belief_dynamics(process_noise=True).step(BELIEF, Held(tensor([1.0])))
+    state, action = BELIEF.mean[None] + 0.1, tensor([[1.0]])
+    model.append(bd.Transitions.from_arrays(state, action, state + 1.0))
+    torch.testing.assert_close(dynamics.beliefs.step(BELIEF, Held(tensor([1.0]))).mean, before.mean)
+    assert not torch.allclose(model.belief_dynamics().step(BELIEF, Held(tensor([1.0]))).mean, before.mean)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bayesdyn.data import Transitions
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
+from bayesdyn.errors import NotFittedError, ShapeError
 from bayesdyn.numerics import spread
 
 # A column whose spread is below this share of its size is constant up to rounding: it is centred and not scaled.
@@ -73,15 +73,12 @@ class BaseCodec(nn.Module, ABC):
     def predicted(self, state: Float[Tensor, "*batch S"], target: Gaussian) -> Gaussian:
         """Turn raw targets [m, ..., E] into Gaussians over the predicted coordinates of the next state, [m, ..., E]."""
 
-    def belief_layout(self) -> BeliefLayout:
-        """Return how features and targets come from state and action where that is linear in [s, sin θ, cos θ, ..., a].
+    def belief_layout(self) -> BeliefLayout | None:
+        """Return how features and targets come from states and actions, None if features are no columns of [s, sin θ, cos θ, a].
 
-        Raises `ConfigurationError` for a codec whose features are anything else: no Gaussian belief goes through it in closed form.
+        Only with a layout does a Gaussian belief go through the codec in closed form.
         """
-        raise ConfigurationError(
-            "moment matching wants features that are columns of state, sines, cosines and action, and "
-            f"{type(self).__name__} has others; use Codec without choices, or trajectory sampling"
-        )
+        return None
 
     def fit(self, transitions: Transitions) -> None:
         """Take the whitening statistics from the training transitions.

@@ -102,11 +102,11 @@ class Codec(BaseCodec):
             return Gaussian(base + target.mean, target.var)
         return Gaussian(state + target.mean, target.var)
 
-    def belief_layout(self) -> BeliefLayout:
-        """Return [linear coordinates, sines, cosines, action]; raises `ConfigurationError` with `choices`, which no Gaussian is."""
+    def belief_layout(self) -> BeliefLayout | None:
+        """Return [linear coordinates, sines, cosines, action]; None with `choices`, which no Gaussian is."""
         self.check_fitted()
         if self.choices:
-            return super().belief_layout()
+            return None
         size, actions = self.sizes.tolist()
         linear = [i for i in range(size) if i not in self.angles and i not in self.ignore]
         # Runs of neighbouring angles come in the order of their indices, and so do their sines and cosines.

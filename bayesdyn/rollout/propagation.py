@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from bayesdyn.belief_dynamics import Belief, BeliefDynamics, Held
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.numerics import fresh_generator
@@ -21,6 +22,10 @@ class SampledDynamics(Protocol):
     @property
     def n(self) -> int:
         """Number of draws of θ."""
+
+    @property
+    def beliefs(self) -> BeliefDynamics | None:
+        """How Gaussian beliefs move in closed form, None where only samples can say."""
 
     def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
         """Return the next state's Gaussian for each draw."""
@@ -44,6 +49,7 @@ class PlainDynamics:
 
     step: Callable[[Tensor, Tensor], Gaussian]
     n: int = 1
+    beliefs: BeliefDynamics | None = None
 
     def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
         """Return the callable's Gaussian, [n, ..., S]."""
@@ -82,6 +88,11 @@ class Noiseless:
         """Number of draws of θ."""
         return self.dynamics.n
 
+    @property
+    def beliefs(self) -> BeliefDynamics | None:
+        """None: in closed form the noise is part of the belief or not as the model was asked."""
+        return None
+
     def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
         """Return the mean of each draw, with variance 0."""
         mean = self.dynamics(state, action).mean
@@ -113,7 +124,8 @@ class Noise:
         if normal is self.normal:
             return self
         start = None if self.start is None else self.start.to(device=device, dtype=dtype)
-        return Noise(normal, *(None if part is None else part.to(device) for part in (self.refit, self.slots)), start)
+        refit, slots = (None if part is None else part.to(device) for part in (self.refit, self.slots))
+        return Noise(normal, refit=refit, slots=slots, start=start)
 
 
 class Step(NamedTuple):
@@ -213,14 +225,17 @@ class Mean(Propagation):
 
 @dataclass(frozen=True)
 class MomentMatching(Propagation):
-    """A Gaussian belief over the state, refitted at every step from samples.
+    """A Gaussian belief over the state, N(m, P), refitted at every step.
 
-    With particles x_i = m + chol(P) z_i (z whitened over the n·p slots, so that the particles have exactly the belief's moments)
+    Where the dynamics move beliefs in closed form (a Gaussian process with an RBF kernel, under a sequence of actions), m' and P'
+    are theirs (`BeliefDynamics`). Elsewhere, with particles x_i = m + chol(P) z_i, z whitened over the n·p slots so that they have
+    exactly the belief's moments,
 
         m' = E_i μ_i(x_i),   P' = Cov_i μ_i(x_i) + diag(E_i var_i(x_i))
 
-    where particle i is moved by draw j(i); the reward sees x_i with its own sampled successor. It mixes θ at each step and keeps no
-    multimodality. `full_covariance=False` keeps the diagonal only (`MM` of Chua et al. 2018). Refits are computed in float64.
+    where particle i is moved by draw j(i). The reward sees x_i with its own sampled successor, which the closed form draws given
+    x_i. It mixes θ at each step and keeps no multimodality. `full_covariance=False` keeps the diagonal only (`MM` of Chua et al.
+    2018). Refits are computed in float64.
 
     A termination ends the reward of the particles that meet it; the belief, which cannot tell them apart, goes on with all.
 
@@ -257,6 +272,8 @@ class MomentMatching(Propagation):
         """Move the particles and refit the belief."""
         if noise.refit is None:
             raise ConfigurationError("MomentMatching wants noise with refit normals; draw it with MomentMatching().draw_noise(...)")
+        if dynamics.beliefs is not None and bool((action == action[:1, :1]).all()):
+            return self._move(dynamics.beliefs, state, action[0, 0], _spread(noise.refit[t], state))
         moved = dynamics(state, action)
         sample = moved.sample(_spread(noise.normal[t], state))
         return Step(sample, self._refit(moved, _spread(noise.refit[t], state)).to(sample.dtype))
@@ -264,6 +281,19 @@ class MomentMatching(Propagation):
     def halt(self, before: Float[Tensor, "..."], carried: Float[Tensor, "..."], alive: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return `carried`: a refitted particle is not the one that ended."""
         return carried
+
+    def _move(self, beliefs: BeliefDynamics, state: Tensor, action: Tensor, white: Tensor) -> Step:
+        """Return the particles of the belief that closed form gives."""
+        exact = state.double()
+        mean = exact.mean((0, 1))
+        away = exact - mean
+        cov = torch.einsum("np...i,np...j->...ij", away, away) / (away.shape[0] * away.shape[1])
+        after = beliefs.moments(Belief(mean, cov), Held(action.double().expand(*mean.shape[:-1], action.shape[-1])))
+        rest = after.cov - after.gain.mT @ cov @ after.gain
+        if not self.full_covariance:
+            after, rest = (after._replace(cov=_diagonal(after.cov)), _diagonal(rest))
+        sample = after.mean + torch.einsum("np...i,...ij->np...j", away, after.gain) + _coloured(rest, white)
+        return Step(sample.to(state.dtype), (after.mean + _coloured(after.cov, white)).to(state.dtype))
 
     def _refit(self, moved: Gaussian, white: Tensor) -> Tensor:
         """Return particles [n, p, ..., S] with exactly the mean and the covariance of the belief."""
@@ -283,6 +313,20 @@ class MomentMatching(Propagation):
         # The unchecked variant: a candidate that is not finite stays so, and the others are not lost with it.
         factor = torch.linalg.cholesky_ex(correlation).L
         return centre + std * torch.einsum("...ij,np...j->np...i", factor, white)
+
+
+def _diagonal(cov: Tensor) -> Tensor:
+    return torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
+
+
+def _coloured(cov: Tensor, white: Tensor) -> Tensor:
+    """Return chol(cov) z for whitened z [n, p, ..., S]; coordinates without variance stay where they are."""
+    var = cov.diagonal(dim1=-2, dim2=-1)
+    known = var <= torch.finfo(var.dtype).tiny
+    scale = torch.where(known, torch.ones_like(var), var).sqrt()
+    correlation = cov / (scale.unsqueeze(-1) * scale.unsqueeze(-2)) + torch.diag_embed(known.to(cov) + _JITTER)
+    factor = torch.linalg.cholesky_ex(correlation).L
+    return torch.where(known, torch.zeros_like(var), scale) * torch.einsum("...ij,np...j->np...i", factor, white)
 
 
 def _spread(noise: Float[Tensor, "n p S"], state: Tensor) -> Tensor:

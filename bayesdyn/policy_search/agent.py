@@ -1,0 +1,140 @@
+"""`PolicyAgent`: an agent that improves a policy after each fit and then follows it, with no planning."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.agents import Agent, Improvement
+from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError
+from bayesdyn.inference.optimisation import Optimum
+from bayesdyn.model import DynamicsModel
+from bayesdyn.objectives import ReturnVariance, split_variance
+from bayesdyn.planners import ActionSpace
+from bayesdyn.policies import Policy
+from bayesdyn.policy_search.objective import PolicyObjective
+from bayesdyn.policy_search.optimisers import PolicyOptimiser, QuasiNewton
+from bayesdyn.progress import Progress
+from bayesdyn.rewards import Reward
+from bayesdyn.rollout import Trajectory, rollout
+
+
+@dataclass(frozen=True)
+class Intention:
+    """What a policy is expected to do from where the episode starts."""
+
+    imagined: Trajectory
+    variance: ReturnVariance
+    late: bool = False
+    dropped: int = 0
+    candidates: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class PolicyAgent(Agent):
+    """Policy search between trials, as PILCO does it: fit, improve the policy under the model, act without planning.
+
+    `make_policy(generator)` draws a policy to start from; later searches start from the last one, and from `restarts` fresh ones
+    beside it, of which the best by value is kept. `objective` says what is minimised and `optimiser` how. `reward` is what the
+    imagined trajectories, `draws` of them, are worth beside the environment's own.
+
+    Raises `ConfigurationError` for negative restarts or draws below 1; `act` raises `NotFittedError` before `improve`.
+    Source: Deisenroth & Rasmussen, ICML 2011, algorithm 1.
+    """
+
+    model: DynamicsModel
+    make_policy: Callable[[torch.Generator], Policy]
+    objective: PolicyObjective
+    reward: Reward
+    optimiser: PolicyOptimiser = field(default_factory=QuasiNewton)
+    restarts: int = 0
+    draws: int = 10
+    policy: Policy | None = field(default=None, init=False, repr=False)
+    decision: Intention | None = field(default=None, init=False, repr=False)
+    _generator: torch.Generator | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.restarts < 0 or self.draws < 1:
+            raise ConfigurationError(f"PolicyAgent wants restarts >= 0 and draws >= 1; got {self.restarts} and {self.draws}")
+
+    def improve(self, generator: torch.Generator | None = None, progress: Progress | None = None) -> Improvement:
+        """Search from the present policy and from `restarts` fresh ones; keep the best by value.
+
+        Raises `NumericalError` if the loss fails at every start.
+        """
+        began = time.perf_counter()
+        generator = generator or torch.Generator().manual_seed(0)
+        first = self.make_policy(generator) if self.policy is None else self.policy
+        starts = [first, *(self.make_policy(generator) for _ in range(self.restarts))]
+        # Every start meets the same draws, or their values could not be compared.
+        seed = int(torch.randint(2**62, (), generator=generator))
+        best, failed = self._search(starts, seed, progress)
+        found, self.policy = best
+        expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
+        metrics = {
+            "predicted_cost": found.value,
+            "policy_steps": float(found.steps),
+            "policy_seconds": time.perf_counter() - began,
+        }
+        return Improvement(metrics, expected.predictions(self.policy), (*found.warnings, *failed))
+
+    def _search(self, starts: list[Policy], seed: int, progress: Progress | None) -> tuple[tuple[Optimum, Policy], tuple[str, ...]]:
+        found: list[tuple[Optimum, Policy]] = []
+        failed: list[str] = []
+        for index, start in enumerate(starts):
+            policy, generator = copy.deepcopy(start), torch.Generator().manual_seed(seed)
+            redraw = partial(self.objective.of, self.model, generator)
+            try:
+                found.append((self.optimiser.improve(policy, redraw, progress), policy))
+            except NumericalError as error:
+                failed.append(f"the policy search from start {index} failed: {error}")
+        if not found:
+            raise NumericalError("; ".join(failed))
+        return min(found, key=lambda pair: pair[0].value), tuple(failed)
+
+    def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
+        """Start an episode; the policy stays."""
+        space.box(type(self).__name__)
+        self.decision, self._generator = None, generator or torch.Generator().manual_seed(0)
+
+    def act(self, observation: Float[Tensor, "*batch S"], *, replan: bool = True) -> Float[Tensor, "*batch A"]:
+        """Return the policy's action; at the first step of an episode, imagine what it will lead to."""
+        policy = self._policy()
+        with torch.no_grad():
+            if self.decision is None:
+                self.decision = self._imagine(policy, observation)
+            return policy(observation.to(self._dtype(policy)))
+
+    def _imagine(self, policy: Policy, observation: Tensor) -> Intention:
+        start = observation.to(self._dtype(policy)).reshape(-1, observation.shape[-1])
+        dynamics = self.model.sample(self.draws, self._generator, dtype=start.dtype)
+        imagined = rollout(dynamics, start, policy, self.reward, horizon=self.objective.horizon, generator=self._generator)
+        return Intention(imagined, split_variance(imagined.returns))
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return the policy's parameters."""
+        return {} if self.policy is None else {name: values.clone() for name, values in self.policy.state_dict().items()}
+
+    def recall(self, memory: Mapping[str, Tensor]) -> None:
+        """Take the policy's parameters back; forget the policy if there are none."""
+        if not memory:
+            self.policy = None
+            return
+        if self.policy is None:
+            self.policy = self.make_policy(torch.Generator().manual_seed(0))
+        self.policy.load_state_dict(dict(memory))
+
+    def _policy(self) -> Policy:
+        if self.policy is None:
+            raise NotFittedError("PolicyAgent has no policy yet; fit the model and call improve() first, as learn does")
+        return self.policy
+
+    @staticmethod
+    def _dtype(policy: Policy) -> torch.dtype:
+        return next(policy.parameters()).dtype

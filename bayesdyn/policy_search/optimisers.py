@@ -1,0 +1,118 @@
+"""How a policy's parameters are searched: quasi-Newton on a deterministic loss, or Adam with fresh random numbers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.inference.bfgs import BFGS
+from bayesdyn.inference.optimisation import Optimum
+from bayesdyn.policies import Policy
+from bayesdyn.policy_search.objective import Loss, as_vector, set_vector, vector_objective
+from bayesdyn.progress import Progress
+
+# Draws the loss anew: other start states, other functions, other noise.
+Redraw = Callable[[], Loss]
+
+
+class PolicyOptimiser(ABC):
+    """Searches the parameters of a policy."""
+
+    @abstractmethod
+    def improve(self, policy: Policy, redraw: Redraw, progress: Progress | None = None) -> Optimum:
+        """Leave the best parameters found in the policy and return them; raises `NumericalError` if the loss fails at the start."""
+
+
+@dataclass(frozen=True)
+class QuasiNewton(PolicyOptimiser):
+    """`BFGS` on one draw of the loss: `searches` line searches of at most `evaluations` evaluations (PILCO: 150 and 30).
+
+    >>> QuasiNewton(searches=20).evaluations
+    30
+    """
+
+    searches: int = 150
+    evaluations: int = 30
+    tolerance: float = 1e-9
+
+    def improve(self, policy: Policy, redraw: Redraw, progress: Progress | None = None) -> Optimum:
+        """Minimise one draw of the loss."""
+        search = BFGS(searches=self.searches, evaluations=self.evaluations, tolerance=self.tolerance)
+        found = search.minimise(vector_objective(redraw(), policy), as_vector(policy), progress)
+        set_vector(policy, found.point)
+        return found
+
+
+@dataclass(frozen=True)
+class Adam(PolicyOptimiser):
+    """Adam (Kingma & Ba 2015) on a loss that is drawn anew every `redraw_every` steps; gradients are clipped to `clip_norm`.
+
+    A step whose loss or gradient is not finite is taken back, and the rate halved. The policy keeps its last parameters, since
+    values under different draws cannot be compared; `Optimum.value` is the mean of the last tenth.
+
+    Raises `ConfigurationError` for impossible numbers.
+
+    >>> Adam(steps=500).rate
+    0.01
+    """
+
+    steps: int = 1000
+    rate: float = 1e-2
+    final_rate: float | None = None
+    redraw_every: int = 1
+    clip_norm: float = 10.0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.redraw_every) < 1 or min(self.rate, self.clip_norm, self.final_rate or self.rate) <= 0:
+            raise ConfigurationError(f"Adam wants steps and redraw_every >= 1 and positive rates and clip_norm; got {self}")
+
+    def improve(self, policy: Policy, redraw: Redraw, progress: Progress | None = None) -> Optimum:
+        """Descend, the rate falling geometrically from `rate` to `final_rate` if there is one."""
+        parameters = list(policy.parameters())
+        adam = torch.optim.Adam(parameters, lr=self.rate)
+        decay = ((self.final_rate or self.rate) / self.rate) ** (1 / self.steps)
+        loss, curve, lost = redraw(), list[float](), 0
+        kept = [p.detach().clone() for p in parameters]
+        for step in range(self.steps):
+            if step and step % self.redraw_every == 0:
+                loss = redraw()
+            value = self._gradients(loss, policy, parameters)
+            if value is None:
+                lost += 1
+                self._back(adam, parameters, kept)
+                continue
+            kept = [p.detach().clone() for p in parameters]
+            adam.step()
+            for group in adam.param_groups:
+                group["lr"] *= decay
+            curve.append(value)
+            if progress is not None:
+                progress(step + 1, self.steps, {"value": value})
+        if not curve:
+            raise NumericalError("the loss was not finite at any step; start from a policy of smaller actions")
+        tail = curve[-max(1, len(curve) // 10) :]
+        warnings = (f"{lost} of {self.steps} steps were taken back: their loss or gradient was not finite",) if lost else ()
+        return Optimum(as_vector(policy), sum(tail) / len(tail), self.steps, tuple(curve), warnings)
+
+    def _gradients(self, loss: Loss, policy: Policy, parameters: list[torch.nn.Parameter]) -> float | None:
+        """Set the clipped gradients and return the value; None if either is not finite."""
+        try:
+            with torch.enable_grad():
+                value = loss(policy)
+                slopes = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        except NumericalError:
+            return None
+        for parameter, slope in zip(parameters, slopes, strict=True):
+            parameter.grad = slope
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        return float(value) if bool(value.isfinite() & norm.isfinite()) else None
+
+    @staticmethod
+    def _back(adam: torch.optim.Adam, parameters: list[torch.nn.Parameter], kept: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, before in zip(parameters, kept, strict=True):
+                parameter.copy_(before)
+        for group in adam.param_groups:
+            group["lr"] *= 0.5
