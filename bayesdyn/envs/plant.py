@@ -16,6 +16,7 @@ from bayesdyn.errors import ConfigurationError, DataError, NumericalError, Shape
 
 # Gymnasium asks for finite bounds; no episode of any useful length comes near this one.
 OBSERVATION_BOUND = 1e6
+_HALVINGS = 8
 
 Numbers = int | float | Sequence[Any] | np.ndarray | Tensor
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -59,11 +60,15 @@ class Plant(ABC):
         `state` is [..., S] and `action` [..., A]; their leading axes broadcast. Raises `ShapeError` for other sizes.
         """
         self.check_sizes(state, action)
+        return self.advance(state, action, self.dt)
+
+    def advance(self, state: Float[Tensor, "..."], action: Float[Tensor, "..."], seconds: float) -> Float[Tensor, "..."]:
+        """Return the state so many seconds later, at most `dt`; else as `step`."""
         held = action.double()
         batch = torch.broadcast_shapes(state.shape[:-1], action.shape[:-1])
         start = state.double().expand(*batch, state.shape[-1])
         substeps, columns = self.grid
-        moved = integrate(lambda s: self.derivative(s, held), start, self.dt, substeps=substeps, columns=columns)
+        moved = integrate(lambda s: self.derivative(s, held), start, seconds, substeps=substeps, columns=columns)
         return moved.to(state.dtype)
 
     def check_sizes(self, state: Float[Tensor, "..."], action: Float[Tensor, "..."]) -> None:
@@ -83,7 +88,8 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
 
     Reward and termination are callables on `plant.observe` of the true states, so that a planner's are the same. Actions outside
     the Box saturate at its bounds, as an actuator does; `info["action"]` is what was applied, `info["state"]` the observation
-    without noise. `reset(options={"state": s})` starts from a given true state. Without a termination episodes never terminate.
+    without noise. `reset(options={"state": s})` starts from a given true state. Without a termination episodes never terminate;
+    with one, a plant that leaves the observation's bounds within a step ends the episode just before.
 
     Raises `ShapeError` for an action or start state of the wrong shape, `DataError` for one that is not finite.
     """
@@ -154,11 +160,14 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         applied = np.clip(wanted, -self.action_limit, self.action_limit)
         state, held = torch.from_numpy(current), torch.from_numpy(applied)
         next_state = self.plant.step(state, held)
+        broken = self.termination is not None and not _bounded(next_state)
+        if broken:
+            next_state = self._until_breakdown(state, held)
         if not bool(next_state.isfinite().all()):
             raise NumericalError(f"{type(self.plant).__name__} left the finite numbers from state {current}; reset the environment")
         before, after = self.plant.observe(state), self.plant.observe(next_state)
         reward = float(self.reward(before, held, after))
-        terminated = self.termination is not None and bool(self.termination(before, held, after))
+        terminated = broken or (self.termination is not None and bool(self.termination(before, held, after)))
         self._state, self._action, self._steps = next_state.numpy(), applied, self._steps + 1
         return self._observe(), reward, terminated, False, self._info()
 
@@ -168,6 +177,17 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
             return None
         picture = self.draw(self._current(), self._action, self._steps * self.plant.dt)
         return np.array(picture.convert("RGB"))
+
+    def _until_breakdown(self, state: Tensor, held: Tensor) -> Tensor:
+        """Return the state just before it leaves the bounds within a step."""
+        # A body that falls through the floor may meet a singularity of its equations there; the floor would have stopped it.
+        safe, last, duration = 0.0, state, self.plant.dt
+        for _ in range(_HALVINGS):
+            duration /= 2
+            moved = self.plant.advance(state, held, safe + duration)
+            if _bounded(moved):
+                safe, last = safe + duration, moved
+        return last
 
     def _current(self) -> np.ndarray:
         if self._state is None:
@@ -183,6 +203,10 @@ class PlantEnv(gymnasium.Env[np.ndarray, np.ndarray], ABC):
         state = self._current()
         seen = self.plant.observe(torch.from_numpy(state.copy())).numpy()
         return {"state": seen, "action": self._action.copy(), **self.measure(state)}
+
+
+def _bounded(state: Tensor) -> bool:
+    return bool((state.abs() < OBSERVATION_BOUND).all())
 
 
 def _array(what: str, value: Numbers, shape: tuple[int, ...], names: tuple[str, ...]) -> np.ndarray:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bayesdyn.envs import draw_cartpole, save_animation, tip_position
+from bayesdyn.envs import UnicyclePlant, draw_cartpole, draw_chain, draw_unicycle, save_animation, tip_position, unicycle_outline
 from bayesdyn.envs.drawing import VIEW_METRES
-from bayesdyn.envs.scene import PAPER, SKY, VERMILLION, Scene
+from bayesdyn.envs.scene import INK, PAPER, SKY, VERMILLION, Scene
 from bayesdyn.errors import ConfigurationError, DataError, FileError, ShapeError
 
 ORANGE = (230, 159, 0)
@@ -171,3 +171,91 @@ def test_meaningless_animations_are_refused(tmp_path):
         save_animation(frames(1) + frames(1, (60, 40)), tmp_path / "a.gif")
     with pytest.raises(FileError, match="exists"):
         save_animation(frames(1), tmp_path / "missing" / "a.gif")
+
+
+def test_chain_is_drawn_where_its_joints_are():
+    joints = [[0.0, 0.0], [0.3, 0.4], [-0.2, 0.4]]
+    image = draw_chain(joints, view=2.7)
+    column, row = pixel(joints[-1])
+    rows, columns = close_to(image, rgb(VERMILLION)).nonzero()
+    assert abs(rows.mean() - row) < 1.5
+    assert abs(columns.mean() - column) < 1.5
+    column, row = pixel((0.05, 0.4))
+    assert close_to(image, rgb(INK))[row, column]
+
+
+def test_whole_chain_is_in_view_wherever_its_rods_point():
+    for angle in np.linspace(0.0, 2 * math.pi, 9):
+        tip = 0.6 * np.array([math.sin(angle), math.cos(angle)])
+        for cart in (True, False):
+            image = draw_chain([[0.0, 0.0], tip, 2 * tip], cart=cart, target=False)
+            assert close_to(image, rgb(VERMILLION)).sum() > 50
+
+
+@pytest.mark.parametrize(("torques", "joint"), [([2.0], 0), ([0.0, -1.0], 1)])
+def test_bow_turns_around_the_joint_with_the_torque_and_grows_with_it(torques, joint):
+    joints = np.array([[0.0, 0.0], [0.0, -0.5], [0.0, -1.0]])
+
+    def orange(values):
+        return close_to(draw_chain(joints, torques=values, largest=2.0, view=2.7), ORANGE)
+
+    rows, columns = orange(torques).nonzero()
+    column, row = pixel(joints[joint])
+    # The bow's radius is 0.13 m, 23 pixels, and its head as wide again.
+    assert np.hypot(rows - row, columns - column).max() < 48
+    assert orange(np.array(torques) / 2).sum() < len(rows)
+    assert not orange([0.0, 0.0]).any()
+    # Bows start to the lower right: up from there against the clock, down with it.
+    quarter = orange(np.array(torques) / 6).nonzero()
+    assert (quarter[0].mean() < row + 16) == (sum(torques) > 0)
+
+
+def test_wrong_chains_are_refused():
+    with pytest.raises(ShapeError, match="joints wants shape"):
+        draw_chain([0.0, 0.0])
+    with pytest.raises(DataError, match="torques"):
+        draw_chain([[0.0, 0.0], [0.0, 1.0]], torques=[math.nan])
+
+
+def outline(**angles):
+    state = np.zeros(12)
+    names = ("x", "y", "theta", "phi", "wheel", "frame", "turntable")
+    for name, value in angles.items():
+        state[5 + names.index(name)] = value
+    return unicycle_outline(UnicyclePlant(), state)
+
+
+def test_unicycle_parts_are_where_the_angles_say():
+    np.testing.assert_allclose(outline().axle, [0.0, 0.0, 0.225], atol=1e-15)
+    np.testing.assert_allclose(outline(frame=math.pi / 2).top, [0.81, 0.0, 0.225], atol=1e-15)
+    np.testing.assert_allclose(outline(theta=math.pi / 2).top, [0.0, 1.035, 0.0], atol=1e-15)
+    # Heading along y from (0.3, 0): the origin is to the left.
+    np.testing.assert_allclose(outline(x=0.3, phi=math.pi / 2).target, [0.0, 0.3, 1.035], atol=1e-15)
+    # A wheel that rolls forward brings its top ahead.
+    assert outline(wheel=0.5).spoke[0, 0] > 0.1
+    for part in (outline(theta=0.3, frame=0.4, wheel=1.0).rim, outline(theta=0.3, wheel=1.0).spoke):
+        np.testing.assert_allclose(np.linalg.norm(part - outline(theta=0.3).axle, axis=1), 0.225, atol=1e-12)
+
+
+def test_unicycle_leans_to_its_side_in_the_rear_view_and_forward_in_the_side_view():
+    def tops(**angles):
+        columns = close_to(draw_unicycle(outline(**angles)), rgb(VERMILLION)).nonzero()[1]
+        return columns[columns < 240].mean() - 120, columns[columns >= 240].mean() - 360
+
+    ahead, right = tops(frame=0.4)
+    assert ahead > 20
+    assert abs(right) < 2
+    ahead, right = tops(theta=0.4)
+    assert right < -20
+    assert abs(ahead) < 2
+
+
+def test_unicycle_picture_shows_torques_time_and_caption():
+    upright, largest = outline(), np.array([10.0, 50.0])
+    plain = np.asarray(draw_unicycle(upright))
+    for torques, half in (([5.0, 0.0], slice(240, 480)), ([0.0, 25.0], slice(0, 240))):
+        changed = (np.asarray(draw_unicycle(upright, np.array(torques), largest)) != plain).any(-1)
+        assert changed[:, half].sum() > 100
+        assert changed.sum() == changed[:, half].sum()
+    assert (np.asarray(draw_unicycle(upright, time=0.3)) != plain)[:40, :240].any()
+    assert (np.asarray(draw_unicycle(upright, caption="trial 1")) != plain)[:40, 240:].any()

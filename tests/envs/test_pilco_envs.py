@@ -171,6 +171,20 @@ def test_unicycle_ends_where_it_lies_down():
     assert UnicycleTermination()(state, torch.zeros(2), state).tolist() == [False, True, True]
 
 
+def test_a_unicycle_that_falls_through_the_floor_ends_just_before():
+    # On its side yaw and the wheel's turn are one, and the equations singular: this start gets there within its first step.
+    start = [3.0, -3.0, 2.0, -3.0, 0.0, 0.0, 0.0, 1.5, 0.0, 0.0, -0.4, 0.0]
+    env = make("Unicycle")
+    still = torch.zeros(2).double()
+    assert not UnicyclePlant().step(torch.tensor(start).double(), still).abs().max() < 1e6
+    env.reset(seed=0, options={"state": start})
+    observation, reward, terminated, _, info = env.step(np.zeros(2, np.float32))
+    assert terminated
+    assert env.observation_space.contains(observation)
+    assert 0 <= reward <= 1
+    assert abs(info["state"][7]) > 1.4
+
+
 def test_unicycles_stay_finite_under_any_torques_until_they_lie_down():
     plant, generator = UnicyclePlant(), torch.Generator().manual_seed(0)
     state = 0.1 * torch.randn(40, 12, generator=generator, dtype=torch.float64)
