@@ -23,16 +23,30 @@ class Exploration(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Actions drawn from the action space as its `sample` does: uniform where it is bounded.
+    """Actions drawn from the action space as its `sample` does: uniform where it is bounded, and `share` of that for small ones.
+
+    Raises `ConfigurationError` unless 0 < share <= 1, and for a share of anything but a box.
 
     >>> env = gymnasium.make("Pendulum-v1")
     >>> Uniform()(env, torch.Generator().manual_seed(0))(np.zeros(3)).shape
     (1,)
     """
 
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ConfigurationError(f"Uniform wants 0 < share <= 1; got {self.share}")
+
     def __call__(self, env: gymnasium.Env[Any, Any], generator: torch.Generator) -> NumpyPolicy:
-        """Return `random_policy`."""
-        return random_policy(env, generator)
+        """Return `random_policy`, its actions drawn towards the middle of the box."""
+        policy, space = random_policy(env, generator), env.action_space
+        if self.share == 1:
+            return policy
+        if not isinstance(space, gymnasium.spaces.Box):
+            raise ConfigurationError(f"Uniform explores with a share of Box actions; got {space}: use share=1")
+        middle = 0.5 * (space.low + space.high)
+        return lambda observation: (middle + self.share * (policy(observation) - middle)).astype(space.dtype)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def vector_objective(loss: Loss, policy: Policy) -> Callable[[np.ndarray], tuple
         with torch.enable_grad():
             value = loss(policy)
             slopes = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        return float(value), torch.cat([slope.flatten() for slope in slopes]).double().cpu().numpy()
+        return float(value.detach()), torch.cat([slope.flatten() for slope in slopes]).double().cpu().numpy()
 
     return evaluate
 

@@ -107,7 +107,7 @@ class Adam(PolicyOptimiser):
         for parameter, slope in zip(parameters, slopes, strict=True):
             parameter.grad = slope
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        return float(value) if bool(value.isfinite() & norm.isfinite()) else None
+        return float(value.detach()) if bool(value.isfinite() & norm.isfinite()) else None
 
     @staticmethod
     def _back(adam: torch.optim.Adam, parameters: list[torch.nn.Parameter], kept: list[torch.Tensor]) -> None:

@@ -1,0 +1,143 @@
+"""Policy search in PILCO's scenarios: PILCO itself, particles (MC-PILCO) and networks (Deep PILCO)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+from bayesdyn import loop
+from bayesdyn.codec import Codec
+from bayesdyn.envs import make
+from bayesdyn.gaussian_processes.training import GPTraining
+from bayesdyn.loop import Monitor, Run, Trial
+from bayesdyn.model import DynamicsModel
+from bayesdyn.moments import Cost, Lift
+from bayesdyn.policies import Policy
+from bayesdyn.policy_search import MomentMatched, PolicyAgent, PolicyObjective, PolicyOptimiser, QuasiNewton
+from bayesdyn.posteriors import ExactGP, Posterior
+from bayesdyn.presets.names import find
+from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+
+
+@dataclass(frozen=True)
+class LiftedCost:
+    """Minus a cost of the lifted state as a reward of (s, a, s'), which particles and pictures want.
+
+    >>> from bayesdyn.moments.scenario_costs import cart_pole_cost
+    >>> upright = torch.tensor([0.0, 0.0, 0.0, torch.pi])
+    >>> abs(LiftedCost(cart_pole_cost(), Lift(4, [3]))(upright, torch.zeros(1), upright).item()) < 1e-6
+    True
+    """
+
+    cost: Cost
+    lift: Lift
+
+    def __call__(self, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
+        """Return minus the cost of the next state, [...]."""
+        return -self.cost(self.lift(next_state))
+
+
+@dataclass(frozen=True)
+class PolicyTask:
+    """A scenario with a way of searching policies: what `PolicyAgent` and `learn` want.
+
+    `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says how
+    policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from.
+
+    >>> from bayesdyn import presets
+    >>> presets.pilco("cart-pole").scenario.horizon
+    40
+    """
+
+    scenario: Scenario
+    posterior: Callable[[], Posterior]
+    objective: Callable[[Scenario, Cost], PolicyObjective]
+    optimiser: PolicyOptimiser
+    policy: Callable[[Scenario, torch.Generator], Policy] = Scenario.policy
+    widths: float | tuple[float, ...] | None = None
+    exploration: float = 0.0
+    restarts: int = 0
+    warm_start: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of the lifted state."""
+        return self.scenario.cost(self.scenario.widths if self.widths is None else self.widths, self.exploration)
+
+    def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
+        """Make the Gymnasium environment; raises what `bayesdyn.envs.make` raises."""
+        return make(self.scenario.env_id, **{**self.options, **options})
+
+    def model(self) -> DynamicsModel:
+        """Make an unfitted model."""
+        return DynamicsModel(Codec(angles=self.scenario.angles, ignore=self.scenario.ignore), self.posterior())
+
+    def agent(self, model: DynamicsModel) -> PolicyAgent:
+        """Make the agent that searches a policy after each fit."""
+        scenario = self.scenario
+        return PolicyAgent(
+            model,
+            lambda generator: self.policy(scenario, generator),
+            self.objective(scenario, self.cost),
+            LiftedCost(self.cost, Lift(len(scenario.start_mean), scenario.angles)),
+            self.optimiser,
+            self.restarts,
+        )
+
+    def solved(self, trial: Trial) -> bool:
+        """Whether the tip stayed within `solved_below` metres of upright over the trial's last ten steps."""
+        return trial.controlled and trial.last(self.scenario.distance) < self.scenario.solved_below
+
+    def learn(
+        self,
+        *,
+        trials: int | None = None,
+        seed: int = 0,
+        run: str | Path | None = None,
+        stop: Callable[[Trial], bool] | None = None,
+        monitor: Monitor | None = None,
+    ) -> Run:
+        """Learn the scenario from scratch, in as many trials as it says: fit, search, act, add the data, repeat."""
+        model, env = self.model(), self.make_env()
+        try:
+            return loop.learn(
+                env,
+                model,
+                self.agent(model),
+                trials=self.scenario.trials if trials is None else trials,
+                initial=self.scenario.initial,
+                explore=self.scenario.explore,
+                replan_every=None,
+                warm_start=self.warm_start,
+                online=False,
+                run=run,
+                seed=seed,
+                stop=stop,
+                monitor=monitor,
+            )
+        finally:
+            env.close()
+
+
+def pilco(name: str, **changes: Any) -> PolicyTask:
+    """Return PILCO in one of its scenarios: Gaussian processes, moments matched exactly, quasi-Newton on the policy.
+
+    `changes` replace fields of the `Scenario`, such as `basis=10`. Raises `UnknownNameError` for a scenario that is none.
+
+    Source: Deisenroth & Rasmussen, ICML 2011; settings of UCL-SML/pilco-matlab, where the page on presets says nothing else.
+
+    >>> pilco("pendulum").scenario.basis, pilco("cart-pole", basis=10).scenario.basis
+    (20, 10)
+    """
+    scenario = replace(find("scenario", name, scenarios), **changes)
+    return PolicyTask(
+        scenario,
+        posterior=lambda: ExactGP(training=GPTraining.pilco(max_steps=100)),
+        objective=lambda scenario, cost: MomentMatched(cost, scenario.start, scenario.horizon),
+        optimiser=QuasiNewton(scenario.searches, scenario.evaluations),
+    )

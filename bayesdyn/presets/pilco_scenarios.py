@@ -1,0 +1,166 @@
+"""PILCO's six scenarios as policy search sees them: cost, start, policy and budget; the plants are in `bayesdyn.envs`."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bayesdyn.belief_dynamics import Belief
+from bayesdyn.envs import CARTPOLE_ID, UNICYCLE_EXPLORATION
+from bayesdyn.loop import Exploration, Uniform
+from bayesdyn.moments import Cost, SquashSat
+from bayesdyn.moments.scenario_costs import (
+    Widths,
+    cart_double_pendulum_cost,
+    cart_pole_cost,
+    double_pendulum_cost,
+    pendubot_cost,
+    pendulum_cost,
+    unicycle_cost,
+)
+from bayesdyn.policies import Features, LinearPolicy, OnFeatures, Policy, RBFPolicy, Squashed
+
+MakeCost = Callable[[Widths, float], Cost]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A task of the PILCO papers.
+
+    `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
+    diag(start_std²)). `angles` are lifted, `ignore` names coordinates that the dynamics do not depend on. `limits` are those of the
+    actions, `basis` the number of radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches
+    and evaluations of a policy search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below
+    `solved_below` over the last ten steps.
+    """
+
+    env_id: str
+    cost: MakeCost
+    widths: Widths
+    start_mean: tuple[float, ...]
+    start_std: tuple[float, ...]
+    limits: tuple[float, ...]
+    horizon: int
+    basis: int
+    trials: int
+    angles: tuple[int, ...] = ()
+    ignore: tuple[int, ...] = ()
+    searches: int = 150
+    evaluations: int = 30
+    initial: int = 1
+    explore: Exploration = field(default_factory=Uniform)
+    distance: str = "tip_distance"
+    solved_below: float = 0.1
+
+    @property
+    def start(self) -> Belief:
+        """The belief over the state in which a trial starts."""
+        std = torch.tensor(self.start_std, dtype=torch.float64)
+        return Belief(torch.tensor(self.start_mean, dtype=torch.float64), std.square().diag())
+
+    def policy(self, generator: torch.Generator) -> Policy:
+        """Draw a policy to start from: radial basis functions about the start or a linear one, squashed to the limits."""
+        features = Features(len(self.start_mean), self.angles)
+        inner: Policy
+        if self.basis:
+            seen = features.moments(*self.start)
+            inner = RBFPolicy.random(self.basis, len(self.limits), seen.mean, seen.cov, generator, features.lengthscale)
+        else:
+            inner = LinearPolicy.random(len(features.columns), len(self.limits), generator)
+        return self.act_by(inner)
+
+    def act_by(self, inner: Policy) -> Policy:
+        """Return a policy of features, squashed to the limits and made to see states."""
+        return Squashed(OnFeatures(inner, len(self.start_mean), self.angles), SquashSat(self.limit_tensor))
+
+    @property
+    def limit_tensor(self) -> Tensor:
+        """The limits of the actions, [A]."""
+        return torch.tensor(self.limits, dtype=torch.float64)
+
+
+_HANGING = (0.0, 0.0, math.pi, math.pi)
+scenarios: Mapping[str, Scenario] = {
+    "pendulum": Scenario(
+        env_id="bayesdyn/PILCOPendulum-v0",
+        cost=pendulum_cost,
+        widths=0.5,
+        start_mean=(0.0, 0.0),
+        start_std=(0.1, 0.1),
+        limits=(2.5,),
+        horizon=40,
+        basis=20,
+        trials=10,
+        angles=(1,),
+        searches=75,
+    ),
+    "cart-pole": Scenario(
+        env_id=CARTPOLE_ID,
+        cost=cart_pole_cost,
+        widths=0.25,
+        start_mean=(0.0,) * 4,
+        start_std=(0.1,) * 4,
+        limits=(10.0,),
+        horizon=40,
+        basis=50,
+        trials=15,
+        angles=(3,),
+    ),
+    "double-pendulum": Scenario(
+        env_id="bayesdyn/DoublePendulum-v0",
+        cost=double_pendulum_cost,
+        widths=0.5,
+        start_mean=_HANGING,
+        start_std=(0.1, 0.1, 0.01, 0.01),
+        limits=(2.0, 2.0),
+        horizon=30,
+        basis=100,
+        trials=20,
+        angles=(2, 3),
+    ),
+    "pendubot": Scenario(
+        env_id="bayesdyn/Pendubot-v0",
+        cost=pendubot_cost,
+        widths=0.25,
+        start_mean=_HANGING,
+        start_std=(0.1, 0.1, 0.01, 0.01),
+        limits=(3.5,),
+        horizon=60,
+        basis=200,
+        trials=40,
+        angles=(2, 3),
+        evaluations=20,
+    ),
+    "cart-double-pendulum": Scenario(
+        env_id="bayesdyn/CartDoublePendulum-v0",
+        cost=cart_double_pendulum_cost,
+        widths=0.5,
+        start_mean=(0.0, 0.0, *_HANGING),
+        start_std=(0.1, 0.1, 0.1, 0.1, 0.01, 0.01),
+        limits=(20.0,),
+        horizon=100,
+        basis=200,
+        trials=40,
+        angles=(4, 5),
+    ),
+    "unicycle": Scenario(
+        env_id="bayesdyn/Unicycle-v0",
+        cost=unicycle_cost,
+        widths=1.0,
+        start_mean=(0.0,) * 10,
+        start_std=(0.02,) * 5 + (0.1, 0.1) + (0.02,) * 3,
+        limits=(10.0, 50.0),
+        horizon=67,
+        basis=0,
+        trials=40,
+        ignore=(8,),
+        evaluations=20,
+        initial=10,
+        explore=Uniform(UNICYCLE_EXPLORATION),
+        distance="top_distance",
+        solved_below=0.3,
+    ),
+}
+"""PILCO's scenarios by name. Constants: UCL-SML/pilco-matlab `scenarios/*/settings_*.m`; 50 basis functions: ICML 2011, 3.1."""
