@@ -1,7 +1,6 @@
 """The state with the sine and cosine of its angles beside it: what policies, dynamics and costs take their columns from."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +34,7 @@ class Lift(PointMap):
         self.state_size, self.angles = state_size, tuple(int(a) for a in angles)
         if any(not 0 <= a < state_size for a in self.angles) or len(set(self.angles)) < len(self.angles):
             raise ConfigurationError(f"angles are different coordinates 0..{state_size - 1} of the state; got {list(angles)}")
+        self._ready: dict[tuple[torch.dtype, torch.device], _Constants] = {}
 
     @property
     def size(self) -> int:
@@ -49,7 +49,14 @@ class Lift(PointMap):
     def moments(self, mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"]) -> Moments:
         """Return the exact moments of the lifted state; raises `ShapeError` for a belief of another size."""
         check_belief(mean, cov, self.state_size, "a lifted state")
-        return Moments(*_Lift.apply(mean, cov, _constants(self, mean.dtype, mean.device)))
+        kind = mean.dtype, mean.device
+        if kind not in self._ready:
+            self._ready[kind] = _constants(self, *kind)
+        return Moments(*_Lift.apply(mean, cov, self._ready[kind]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the constants behind: copies make their own."""
+        return {**self.__dict__, "_ready": {}}
 
     def __eq__(self, other: object) -> bool:
         """Whether two lifts put the same angles of a state of the same size beside it."""
@@ -81,7 +88,6 @@ class _Constants(NamedTuple):
     square: Array  # [2k, 2k]: an identity
 
 
-@lru_cache(maxsize=64)
 def _constants(lift: Lift, dtype: torch.dtype, device: torch.device) -> _Constants:
     count, size = len(lift.angles), lift.state_size
     angles = torch.tensor(lift.angles, dtype=torch.int64, device=device)

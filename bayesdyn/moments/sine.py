@@ -38,15 +38,14 @@ class Sine(PointMap):
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
         """Return the exact moments of y; raises `ShapeError` for a belief of another size."""
         check_belief(mean, cov, self.phases.shape[1], "a sum of sines")
-        return Moments(*_Sine.apply(mean, cov, self._constants(mean.dtype, mean.device)))
+        kind = mean.dtype, mean.device
+        if kind not in self._ready:
+            self._ready[kind] = _constants(self, *kind)
+        return Moments(*_Sine.apply(mean, cov, self._ready[kind]))
 
-    def _constants(self, dtype: torch.dtype, device: torch.device) -> "_Constants":
-        if (dtype, device) not in self._ready:
-            square = torch.eye(len(self.phases))
-            tensors = [t.to(device, dtype) for t in (self.phases, self.amplitudes, square)]
-            chosen = backend(tensors[0])
-            self._ready[dtype, device] = _Constants(chosen, *(chosen.cut(t) for t in tensors))
-        return self._ready[dtype, device]
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the constants behind: copies make their own."""
+        return {**self.__dict__, "_ready": {}}
 
 
 class _Constants(NamedTuple):
@@ -54,6 +53,12 @@ class _Constants(NamedTuple):
     phases: Array  # [n, D]
     amplitudes: Array  # [E, n]
     identity: Array  # [n, n]
+
+
+def _constants(sine: Sine, dtype: torch.dtype, device: torch.device) -> _Constants:
+    tensors = [t.to(device, dtype) for t in (sine.phases, sine.amplitudes, torch.eye(len(sine.phases)))]
+    chosen = backend(tensors[0])
+    return _Constants(chosen, *(chosen.cut(t) for t in tensors))
 
 
 class _Sine(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """Sine and cosine of chosen angles, as an exact moment map."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from jaxtyping import Float
 from torch import Tensor
@@ -47,4 +48,7 @@ class Trig(PointMap):
         least = max(self.angles) + 1
         if x.shape[-1] < least:
             raise ShapeError(f"the sine of coordinate {least - 1} wants inputs of {least} numbers or more; got {list(x.shape)}")
-        return Lift(x.shape[-1], self.angles)
+        return _lift(x.shape[-1], self.angles)
+
+
+_lift = lru_cache(maxsize=64)(Lift)

@@ -72,4 +72,4 @@ def parameter(values: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> n
     >>> parameter([0.1]).dtype
     torch.float64
     """
-    return nn.Parameter(as_tensor(values).detach().clone())
+    return nn.Parameter(as_tensor(values).detach().clone(memory_format=torch.contiguous_format))

@@ -1,5 +1,6 @@
 """Policies: Monte Carlo, finite differences, what they see of a state, random starts, saving, and what is factorised when."""
 
+import copy
 import math
 
 import pytest
@@ -112,7 +113,7 @@ def test_gradients_in_the_parameters_are_finite_differences(name):
     def total():
         return sum((w * v).sum() for w, v in zip(weights, (*policy.moments(mean, cov), policy(mean)), strict=True))
 
-    gradient = torch.nn.utils.parameters_to_vector(torch.autograd.grad(total(), parameters))
+    gradient = torch.cat([slope.flatten() for slope in torch.autograd.grad(total(), parameters)])
     point = torch.nn.utils.parameters_to_vector(parameters).detach()
     for _ in range(5):
         direction = torch.randn(point.shape, generator=draws, dtype=F64)
@@ -195,6 +196,25 @@ def test_random_starts_repeat_and_leave_the_global_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
     weights = LinearPolicy.random(200, 50, generator()).weight
     assert weights.std().item() == pytest.approx(0.01, rel=5 / (2 * 10_000) ** 0.5)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_used_policy_can_be_copied(name):
+    """A search keeps the policy it started from: the copy answers alike and shares nothing."""
+    policy, (mean, cov) = MAKERS[name](), random_belief(3)
+    before = policy.moments(mean, cov)
+    other = copy.deepcopy(policy)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.zero_()
+    for ours, theirs in zip(other.moments(mean, cov), before, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_parameters_make_one_vector():
+    """Whatever the strides of the tensors that a policy is made of."""
+    policy = RBFPolicy(torch.ones(2, 3).mT, torch.ones(2, 3).mT, torch.ones(2, 2).mT)
+    assert torch.nn.utils.parameters_to_vector(policy.parameters()).numel() == 16
 
 
 def test_a_full_turn_changes_nothing():
