@@ -46,8 +46,8 @@ class LinearPolicy(Policy):
         return nn.functional.linear(x, self.weight, self.bias)
 
     def prepared(self) -> PointMap:
-        """Return the weights and biases as they are."""
-        return LinearMap(self.weight, self.bias)
+        """Return the weights and biases of this moment."""
+        return LinearMap(self.weight.clone(), self.bias.clone())
 
 
 class LinearMap(PointMap):

@@ -65,14 +65,14 @@ class MLPPolicy(Policy):
         return self.prepared()(x)
 
     def prepared(self) -> PointMap:
-        """Return the network as it is; there is nothing to factorise."""
-        return MLPMap(list(self.weights), list(self.biases), self.activation, self.points)
+        """Return the network of this moment; there is nothing to factorise."""
+        return MLPMap([w.clone() for w in self.weights], [b.clone() for b in self.biases], self.activation, self.points)
 
 
 class MLPMap(PointMap):
     """A network, and the points [samples, D] at which its moments are taken."""
 
-    def __init__(self, weights: list[nn.Parameter], biases: list[nn.Parameter], activation: Activation, points: Tensor) -> None:
+    def __init__(self, weights: list[Tensor], biases: list[Tensor], activation: Activation, points: Tensor) -> None:
         self.weights, self.biases, self.activation, self.points = weights, biases, activation, points
 
     def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch A"]:

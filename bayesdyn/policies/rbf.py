@@ -88,7 +88,7 @@ class RBFPolicy(Policy):
     def prepared(self) -> PointMap:
         """Return the policy with its weights β solved for: one Cholesky factorisation per action."""
         lengthscale = self.lengthscale
-        return RBFMap(self.centres, rbf_weights(self.centres, self.targets, lengthscale, NOISE_STD), lengthscale)
+        return RBFMap(self.centres.clone(), rbf_weights(self.centres, self.targets, lengthscale, NOISE_STD), lengthscale)
 
 
 class RBFMap(PointMap):

@@ -200,15 +200,15 @@ def test_random_starts_repeat_and_leave_the_global_state_alone():
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_used_policy_can_be_copied(name):
-    """A search keeps the policy it started from: the copy answers alike and shares nothing."""
+    """A search keeps the policy it started from: neither a copy nor a snapshot follows when the parameters move on."""
     policy, (mean, cov) = MAKERS[name](), random_belief(3)
-    before = policy.moments(mean, cov)
-    other = copy.deepcopy(policy)
+    before, snapshot, other = policy.moments(mean, cov), policy.prepared(), copy.deepcopy(policy)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.zero_()
-    for ours, theirs in zip(other.moments(mean, cov), before, strict=True):
-        assert torch.equal(ours, theirs)
+    for still, copied, expected in zip(snapshot.moments(mean, cov), other.moments(mean, cov), before, strict=True):
+        assert torch.equal(still, expected)
+        assert torch.equal(copied, expected)
 
 
 def test_parameters_make_one_vector():
