@@ -45,8 +45,8 @@ class LiftedCost:
 class PolicyTask:
     """A scenario with a way of searching policies: what `PolicyAgent` and `learn` want.
 
-    `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says how
-    policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from.
+    `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says
+    how policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from.
 
     >>> from bayesdyn import presets
     >>> presets.pilco("cart-pole").scenario.horizon

@@ -1,0 +1,269 @@
+"""Policy search against closed forms: linear systems with quadratic costs, whose best policies are known."""
+
+import math
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import bayesdyn as bd
+from bayesdyn.belief_dynamics import Belief, BeliefDynamics
+from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError
+from bayesdyn.gaussian_processes.training import GPTraining
+from bayesdyn.moments import Columns, Linear, QuadraticCost, SquashSin
+from bayesdyn.policies import LinearPolicy, MLPPolicy, RBFPolicy, Squashed
+from bayesdyn.policy_search import Adam, MomentMatched, ParticleLoss, Particles, PolicyAgent, QuasiNewton
+from bayesdyn.policy_search.objective import Loss, as_vector, set_vector, vector_objective
+
+DOUBLE = torch.float64
+
+
+def tensor(values: object) -> torch.Tensor:
+    return torch.tensor(values, dtype=DOUBLE)
+
+
+def start(mean: float = 1.0, var: float = 0.25) -> Belief:
+    return Belief(tensor([mean]), tensor([[var]]))
+
+
+# s' = s + u, exactly: the change is the second column of [s, u].
+DRIFT = BeliefDynamics(Columns([1], 2).then(Linear(tensor([[1.0]]), tensor([0.0]))), state_size=1, action_size=1, inputs=[0, 1])
+COST = QuadraticCost(tensor([0.0]), tensor([[1.0]]))
+
+
+def zero_policy() -> LinearPolicy:
+    return LinearPolicy(tensor([[0.1]]), tensor([0.2]))
+
+
+def matched(horizon: int = 3, **options: object):
+    return MomentMatched(COST, start(), horizon, **options).under(DRIFT)
+
+
+def reward(state: torch.Tensor, action: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+    return -following[..., 0].square()
+
+
+def particles(horizon: int = 3, draws: int = 50, **options: object) -> ParticleLoss:
+    settings = Particles(reward, start(), horizon, draws=draws, **options)
+    dynamics = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)), n=draws)
+    noise = settings.propagation.draw_noise(horizon, draws, 1, 1, torch.Generator().manual_seed(0), DOUBLE)
+    return ParticleLoss(settings, dynamics, noise)
+
+
+def test_matched_moments_give_the_closed_form() -> None:
+    """Under u = w s + b, s_t has mean m_t = (1+w) m_{t-1} + b and variance (1+w)^{2t} v: J = Σ γ^t (m_t² + v_t), t >= 1."""
+    w, b, discount = -0.4, 0.1, 0.9
+    mean, var, known = 1.0, 0.25, 0.0
+    for t in (1, 2, 3):
+        mean, var = (1 + w) * mean + b, (1 + w) ** 2 * var
+        known += discount**t * (mean**2 + var)
+    loss = matched(discount=discount)
+    assert loss(LinearPolicy(tensor([[w]]), tensor([b]))).item() == pytest.approx(known, rel=1e-12)
+
+
+def test_one_step_costs_the_state_after_it() -> None:
+    policy = LinearPolicy(tensor([[0.0]]), tensor([2.0]))
+    assert matched(1)(policy).item() == pytest.approx((1.0 + 2.0) ** 2 + 0.25)
+
+
+def test_several_starts_are_averaged() -> None:
+    means, covs = tensor([[1.0], [-2.0]]), tensor([[[0.25]], [[0.5]]])
+    both = MomentMatched(COST, Belief(means, covs), 4).under(DRIFT)
+    singles = [MomentMatched(COST, Belief(m, c), 4).under(DRIFT) for m, c in zip(means, covs, strict=True)]
+    policy = zero_policy()
+    assert both(policy).item() == pytest.approx(sum(loss(policy).item() for loss in singles) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [matched(), particles()], ids=["matched", "particles"])
+def test_the_best_linear_policy_is_found(loss) -> None:
+    """u = -s brings every state to 0 at once."""
+    policy = zero_policy()
+    found = QuasiNewton(searches=40).improve(policy, lambda: loss)
+    assert found.value == pytest.approx(0.0, abs=1e-8)
+    torch.testing.assert_close(policy.weight.detach(), tensor([[-1.0]]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(policy.bias.detach(), tensor([0.0]), rtol=0, atol=1e-4)
+
+
+def test_adam_gets_there_with_fresh_draws() -> None:
+    policy, generator = zero_policy(), torch.Generator().manual_seed(0)
+
+    def redraw() -> ParticleLoss:
+        settings = Particles(reward, start(), 3, draws=50)
+        dynamics = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)), n=50)
+        return ParticleLoss(settings, dynamics, settings.propagation.draw_noise(3, 50, 1, 1, generator, DOUBLE))
+
+    Adam(steps=400, rate=0.05, final_rate=1e-3).improve(policy, redraw)
+    torch.testing.assert_close(policy.weight.detach(), tensor([[-1.0]]), rtol=0, atol=0.01)
+    torch.testing.assert_close(policy.bias.detach(), tensor([0.0]), rtol=0, atol=0.01)
+
+
+def test_particles_agree_with_matched_moments_on_a_linear_system() -> None:
+    """Both are the mean of m_t² + v_t; 20,000 particles, 5 standard errors of the sum."""
+    policy = LinearPolicy(tensor([[-0.4]]), tensor([0.1]))
+    loss = particles(draws=20_000)
+    returns = loss.trajectory(policy).returns.detach().flatten()
+    error = float(returns.std()) / math.sqrt(len(returns))
+    assert abs(loss(policy).item() - matched()(policy).item()) < 5 * error
+
+
+def test_repeated_values_are_identical() -> None:
+    loss, policy = particles(), zero_policy()
+    assert loss(policy).item() == loss(policy).item()
+
+
+POLICIES = {
+    "linear": lambda g: LinearPolicy.random(2, 1, g),
+    "radial": lambda g: RBFPolicy.random(5, 1, torch.zeros(2, dtype=DOUBLE), torch.eye(2, dtype=DOUBLE), g),
+    "network": lambda g: MLPPolicy([2, 8, 1], g),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("way", ["matched", "particles", "refitted"])
+def test_gradients_are_those_of_finite_differences(name: str, way: str) -> None:
+    """Central differences with a step of 1e-5: their error is about 1e-10 of the third derivative, and rounding 1e-11 of J."""
+    generator = torch.Generator().manual_seed(0)
+    policy = Squashed(POLICIES[name](generator), SquashSin(1.0))
+    model = point_mass_model()
+    belief = Belief(tensor([1.0, 0.0]), 0.04 * torch.eye(2, dtype=DOUBLE))
+    objectives = {
+        "matched": MomentMatched(QuadraticCost(torch.zeros(2), torch.eye(2)), belief, 5),
+        "particles": Particles(reward, belief, 5, draws=8),
+        "refitted": Particles(reward, belief, 5, draws=8, propagation=bd.MomentMatching()),
+    }
+    evaluate = vector_objective(objectives[way].of(model, generator), policy)
+    point = as_vector(policy)
+    _, slope = evaluate(point)
+    direction = np.random.default_rng(0).standard_normal(len(point))
+    direction /= np.linalg.norm(direction)
+    step = 1e-5
+    difference = (evaluate(point + step * direction)[0] - evaluate(point - step * direction)[0]) / (2 * step)
+    assert difference == pytest.approx(slope @ direction, rel=1e-5, abs=1e-8)
+
+
+class PointMass(gymnasium.Env):
+    """A mass on a line that a force within ±1 pushes: state (position, velocity), 10 steps of 0.3."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.state = 0, self.np_random.normal([1.0, 0.0], 0.2)
+        return self.state, {}
+
+    def step(self, action):
+        self.t += 1
+        velocity = self.state[1] + 0.3 * float(action[0])
+        self.state = np.array([self.state[0] + 0.3 * velocity, velocity])
+        return self.state, -float(self.state[0] ** 2), False, self.t >= 10, {}
+
+
+def point_mass_model() -> bd.DynamicsModel:
+    generator = torch.Generator().manual_seed(1)
+    state, action = torch.randn(30, 2, dtype=DOUBLE, generator=generator), torch.rand(30, 1, dtype=DOUBLE, generator=generator)
+    velocity = state[:, 1:] + 0.3 * action
+    model = make_model()
+    model.fit(bd.Transitions.from_arrays(state, action, torch.cat([state[:, :1] + 0.3 * velocity, velocity], 1)))
+    return model
+
+
+def make_model() -> bd.DynamicsModel:
+    return bd.DynamicsModel(bd.Codec(), bd.posteriors.ExactGP(features=32, training=GPTraining(max_steps=30, restarts=0)))
+
+
+def make_agent(model: bd.DynamicsModel, **options: object) -> PolicyAgent:
+    belief = Belief(tensor([1.0, 0.0]), 0.04 * torch.eye(2, dtype=DOUBLE))
+    objective = MomentMatched(QuadraticCost(torch.zeros(2), torch.diag(tensor([1.0, 0.0]))), belief, 10)
+    return PolicyAgent(
+        model,
+        lambda g: Squashed(LinearPolicy.random(2, 1, g), SquashSin(1.0)),
+        objective,
+        reward,
+        **{"optimiser": QuasiNewton(15, 10), "draws": 3, **options},
+    )
+
+
+def learn(folder: Path | None = None, trials: int = 2, **options: object) -> bd.loop.Run:
+    model = make_model()
+    return bd.learn(PointMass(), model, make_agent(model, **options), trials=trials, replan_every=None, online=False, run=folder)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_an_agent_learns_and_says_what_it_expected(tmp_path: Path) -> None:
+    run = learn(tmp_path)
+    first, last = run.trials[0], run.trials[-1]
+    assert last.metrics["return"] > first.metrics["return"]
+    assert last.metrics["predicted_cost"] == pytest.approx(float(last.predictions["cost_mean"][1:].sum()), rel=1e-9)
+    assert last.predictions["state_mean"].shape == last.predictions["state_std"].shape == (11, 2)
+    assert last.imagined.shape == (10, 11, 3, 2)
+    # Ten steps of a learned mass: what was expected is what happened.
+    assert -last.metrics["return"] == pytest.approx(last.metrics["predicted_cost"], rel=0.5)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_a_resumed_search_is_the_same(tmp_path: Path) -> None:
+    learn(tmp_path / "cut", trials=1)
+    resumed, whole = learn(tmp_path / "cut", trials=3), learn(tmp_path / "whole", trials=3)
+    for one, other in zip(resumed.trials, whole.trials, strict=True):
+        assert torch.equal(one.episode.states, other.episode.states)
+        assert one.metrics.get("predicted_cost") == other.metrics.get("predicted_cost")
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_the_best_of_several_starts_is_kept() -> None:
+    model = point_mass_model()
+    generator = torch.Generator().manual_seed(3)
+    one = make_agent(model, optimiser=QuasiNewton(2, 5))
+    alone = one.improve(generator.manual_seed(3)).metrics["predicted_cost"]
+    several = make_agent(model, optimiser=QuasiNewton(2, 5), restarts=3)
+    best = several.improve(generator.manual_seed(3)).metrics["predicted_cost"]
+    assert best <= alone
+
+
+def test_an_agent_without_a_policy_says_so() -> None:
+    agent = make_agent(make_model())
+    with pytest.raises(NotFittedError, match="improve"):
+        agent.act(torch.zeros(2))
+
+
+class Exploding(Loss):
+    def __call__(self, policy):
+        raise NumericalError("the predicted belief is not finite at step 2 of 3")
+
+    def predictions(self, policy):
+        return {}
+
+
+def test_a_search_that_fails_everywhere_is_told() -> None:
+    class Objective(MomentMatched):
+        def of(self, model, generator):
+            return Exploding()
+
+    agent = make_agent(point_mass_model())
+    agent.objective = Objective(COST, start(), 3)
+    with pytest.raises(NumericalError, match="start 0"):
+        agent.improve(torch.Generator().manual_seed(0))
+
+
+def test_an_exploding_belief_names_the_step() -> None:
+    steep = BeliefDynamics(Linear(tensor([[0.0, 1e200]]), tensor([0.0])), state_size=1, action_size=1, inputs=[0, 1])
+    loss = MomentMatched(COST, start(), 5).under(steep)
+    with pytest.raises(NumericalError, match=r"step [1-5] of 5"):
+        loss(LinearPolicy(tensor([[1e200]]), tensor([0.0])))
+
+
+@pytest.mark.parametrize("options", [{"horizon": 0}, {"discount": 0.0}, {"discount": 1.5}])
+def test_impossible_settings_are_refused(options: dict) -> None:
+    with pytest.raises(ConfigurationError):
+        MomentMatched(COST, start(), **{"horizon": 3, **options})
+    with pytest.raises(ConfigurationError):
+        Particles(reward, start(), **{"horizon": 3, **options})
+
+
+def test_vectors_and_parameters_are_the_same_numbers() -> None:
+    policy = zero_policy()
+    set_vector(policy, np.array([3.0, 4.0]))
+    assert as_vector(policy).tolist() == [3.0, 4.0]
