@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, check_first_derivative, lower_pairs
+from bayesdyn.gaussian_processes.moment_kernel import LANES
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
@@ -23,7 +25,7 @@ class Prepared:
     log_signal: np.ndarray  # [E]
     precisions: Precisions
     position: np.ndarray  # [E, E], the pair of (a, b)
-    weight: Tensor | None  # [E, N, N]
+    weight: Tensor | None  # [E, N', N'], filled up by zeros
 
     @classmethod
     def of(cls, factors: GPFactors) -> "Prepared":
@@ -33,7 +35,10 @@ class Prepared:
         left, right = (index.numpy() for index in lower_pairs(outputs, torch.device("cpu")))
         position = np.empty((outputs, outputs), np.int64)
         position[left, right] = position[right, left] = np.arange(len(left))
-        weight = None if uncertainty is None else beta.unsqueeze(-1) * beta.unsqueeze(-2) - uncertainty.precision
+        weight = None
+        if uncertainty is not None:
+            missing = -beta.shape[1] % LANES
+            weight = functional.pad(beta.unsqueeze(-1) * beta.unsqueeze(-2) - uncertainty.precision, (0, missing, 0, missing))
         precisions = Precisions.of(lengthscale.numpy(), left, right)
         return cls(factors, points.numpy(), beta.numpy(), signal_var.log().numpy(), precisions, position, weight)
 

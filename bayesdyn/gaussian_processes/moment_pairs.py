@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bayesdyn.gaussian_processes.moment_kernel import installed
+
 # A block of Δ stays in the second-level cache while it is exponentiated and summed.
 _BLOCK_ELEMENTS = 48_000
 
@@ -27,9 +29,14 @@ def pair_sums(
 ) -> PairSums:
     """Return sums over E_ij = expm1(left_i · right_j) for `left`, `right` [K, N, D + 2], in blocks that stay in cache.
 
-    `row_factor` w [K, N]; `column_factors` v [K, V, N], None for the rows alone; `weight` W [E, N, N] is that of pair k mod E, None
-    for ones; `limit` cuts exponents, None where none can pass it. Nothing of size N² is kept.
+    `row_factor` w [K, N]; `column_factors` v [K, V, N], None for the rows alone; `weight` W [E, N', N'] is that of pair k mod E,
+    filled up to a multiple of 4, None for ones; `limit` cuts exponents, None where none can pass it. Nothing of size N² is kept.
     """
+    kernel = installed() if left.dtype == np.float64 else None
+    if kernel is not None:
+        asked = row_factor[:, None, :][:, :0] if column_factors is None else column_factors
+        found = kernel(left, right, row_factor, asked, None if weight is None else weight.numpy(), limit)
+        return PairSums(found[0], None if column_factors is None else found[1])
     count, size, _ = left.shape
     rows = np.empty((count, size), left.dtype)
     columns = None if column_factors is None else np.zeros_like(column_factors)
@@ -53,7 +60,7 @@ def pair_sums(
                 covered.clamp_max_(limit)
             covered.expm1_()
             if weight is not None:
-                covered.mul_(weight[start % len(weight) : start % len(weight) + length, block])
+                covered.mul_(weight[start % len(weight) : start % len(weight) + length, block, :size])
             torch.bmm(by_row[pairs].unsqueeze(-2), covered.mT, out=out_rows[pairs, block].unsqueeze(-2))
             if by_column is not None and out_columns is not None:
                 out_columns[pairs].baddbmm_(by_column[pairs, :, block], covered)

@@ -1,0 +1,90 @@
+"""The compiled sums over pairs of points: the same numbers as without."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pilco_golden import belief, cases, gp0
+
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.gaussian_processes import moment_kernel, moment_pairs
+from bayesdyn.gaussian_processes.compile_moments import build
+from bayesdyn.gaussian_processes.moment_pairs import pair_sums
+
+CASES = cases("gp0_moment_matching.json")
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> moment_kernel.PairKernel:
+    if shutil.which(os.environ.get("CXX", "c++")) is None:
+        pytest.skip("no C++ compiler")
+    return moment_kernel.PairKernel(build(tmp_path_factory.mktemp("kernel") / "moments.so"))
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 33])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("limit", [None, 1.5])
+def test_sums_are_those_over_the_whole_matrix(kernel, monkeypatch, size, weighted, limit):
+    random = np.random.default_rng(0)
+    left, right = random.normal(size=(2, 6, size, 5))
+    row, columns = random.normal(size=(6, size)), random.normal(size=(6, 3, size))
+    full = size + -size % 4
+    weight = np.zeros((3, full, full))
+    weight[:, :size, :size] = random.normal(size=(3, size, size))
+    exponents = left @ right.swapaxes(-1, -2)
+    covered = np.expm1(exponents if limit is None else np.minimum(exponents, limit))
+    covered = covered * (np.tile(weight[:, :size, :size], (2, 1, 1)) if weighted else 1)
+    for found in (kernel, None):
+        monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
+        given = torch.from_numpy(weight) if weighted else None
+        sums = pair_sums(left, right, row, columns, given, limit)
+        np.testing.assert_allclose(sums.rows, (covered @ row[..., None])[..., 0], rtol=1e-12, atol=1e-12 * np.abs(covered).max())
+        np.testing.assert_allclose(sums.columns, columns @ covered, rtol=1e-12, atol=1e-12 * np.abs(covered).max())
+        alone = pair_sums(left, right, row, None, given, limit)
+        assert alone.columns is None
+        np.testing.assert_allclose(alone.rows, sums.rows, rtol=1e-12, atol=1e-12)
+
+
+def test_the_exponential_has_full_relative_precision(kernel):
+    small = 10.0 ** np.linspace(-300, 0, 200)
+    x = np.concatenate([-small, small, np.linspace(-800, 690, 1200)])
+    left, column = np.zeros((1, x.size, 1)), np.zeros((1, 1, x.size))
+    left[0, 0, 0] = column[0, 0, 0] = 1
+    _, found = kernel(left, x[None, :, None], np.zeros((1, x.size)), column, None, None)
+    # Two roundings of the series and one of the sum, and NumPy's own.
+    np.testing.assert_allclose(found[0, 0], np.expm1(x), rtol=4 * np.finfo(float).eps, atol=0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_moments_and_gradients_are_the_same(kernel, monkeypatch, case):
+    answers = []
+    for found in (kernel, None):
+        monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
+        mean, cov = (t.requires_grad_() for t in belief(case))
+        moments = gp0(case).moments(mean, cov)
+        answers.append([*moments, *torch.autograd.grad(sum(part.sum() for part in moments), (mean, cov))])
+    # The hardest of these cases keep ten digits.
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.detach().abs().max()))
+
+
+def test_without_a_compiler_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigurationError, match="go on without"):
+        build(tmp_path / "moments.so")
+
+
+def test_a_file_that_is_no_library_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    moment_kernel.installed.cache_clear()
+    try:
+        assert moment_kernel.installed() is None
+        moment_kernel.default_path().parent.mkdir(parents=True)
+        moment_kernel.default_path().write_text("not a library")
+        moment_kernel.installed.cache_clear()
+        assert moment_kernel.installed() is None
+    finally:
+        moment_kernel.installed.cache_clear()
