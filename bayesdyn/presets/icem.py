@@ -26,9 +26,9 @@ def _ensemble(hidden: tuple[int, ...], steps: int) -> Posterior:
     return BootstrapEnsemble(hidden=hidden, bootstrap=False, mean_first=0.0, decay=decay, training=training)
 
 
-def _arm() -> Posterior:
+def _arm(bootstrap: bool) -> Posterior:
     training = Training(steps=1500, batch_size=128)
-    return BootstrapEnsemble(hidden=(200, 200), bootstrap=False, mean_first=0.0, decay=(_DECAY,) * 3, training=training)
+    return BootstrapEnsemble(hidden=(200,) * 3, bootstrap=bootstrap, mean_first=0.0, decay=(_DECAY,) * 4, training=training)
 
 
 def _running() -> Posterior:
@@ -74,14 +74,14 @@ _TUNED: Mapping[str, _Row] = {
     "bayesdyn/Reacher3D-v0": replace(
         _KINDS[Kind.REACH],
         planner=ICEM(horizon=25, candidates=60, std=0.05),
-        ensemble=_arm,
+        ensemble=partial(_arm, bootstrap=True),
         mechanism=reacher3d_codec,
         explore=Coloured(std=0.05),
     ),
     "bayesdyn/PETSPusher-v0": replace(
         _KINDS[Kind.PUSH],
         planner=ICEM(horizon=25, candidates=60, std=0.15),
-        ensemble=_arm,
+        ensemble=partial(_arm, bootstrap=False),
         mechanism=pusher_codec,
         explore=Coloured(std=0.15),
     ),
@@ -104,9 +104,10 @@ def icem(env_id: str) -> Task:
     a weaker motor, wants 1.2 s (30 actions). PILCO's cart-pole has settings of its own.
 
     The arms of PETS have codecs of their own (`KinematicCodec`): joint speeds are predicted, angles follow from them and the tip
-    from the angles. They take 60 candidates and networks of 2 x 200, 1,500 steps with 128 rows each. Their first trial is coloured
-    noise of the planner's own size, since uniform torques throw an arm into its limits, where no plan will go. Networks for running
-    are trained as PETS trains its own, for twice as many epochs.
+    from the angles. They take 60 candidates and batches of 128 rows. Their first trial is coloured noise of the planner's own size,
+    since uniform torques throw an arm into its limits, where no plan will go. Reacher3D's members have bootstrap samples: on rows
+    of their own they stop in time and disagree about as much as they err, where members that saw all rows agreed that a joint at
+    its limit would move. Networks for running are trained as PETS trains its own, for twice as many epochs.
 
     Raises `UnknownNameError`, with the known ids, for an environment without a preset.
 
