@@ -15,7 +15,8 @@ from bayesdyn.gaussian_processes.autograd import RawValues, first_starts, train_
 from bayesdyn.gaussian_processes.diagnosis import at_bounds, bound_warnings, closest_rows, explain_singular
 from bayesdyn.gaussian_processes.feature_path import FeatureDraws, FeaturePathFunction, reference_points, spread_points
 from bayesdyn.gaussian_processes.pathwise import PathwiseFunction, draw_prior
-from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, default_start, train
+from bayesdyn.gaussian_processes.starts import cold_starts
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, train
 from bayesdyn.kernels import GPyTorchKernel, Kernel, KernelParameters, NystromTerm, UnknownSpectrumError, draw_terms
 from bayesdyn.kernels import covariance as stationary_covariance
 from bayesdyn.kernels import prior_variance as stationary_variance
@@ -155,12 +156,7 @@ class StationaryFamily(Family):
         if present is not None:
             theta, noise_var = present
             return [Hyperparameters(KernelParameters(*(t.double() for t in theta)), noise_var.double())]
-        starts = [default_start(x, y.shape[1])]
-        for _ in range(training.restarts):
-            last = starts[-1]
-            kernel = last.kernel._replace(lengthscale=3 * last.kernel.lengthscale)
-            starts.append(Hyperparameters(kernel, 0.1 * last.noise_var))
-        return starts
+        return cold_starts(x, y, training)
 
     def draw_prior(
         self, theta: Theta, x: Float[Tensor, "N D"], n: int, features: int, generator: torch.Generator

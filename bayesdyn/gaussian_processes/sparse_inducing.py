@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, default_start, train
+from bayesdyn.gaussian_processes.starts import cold_starts
+from bayesdyn.gaussian_processes.training import GPTraining, Hyperparameters, train
 from bayesdyn.kernels import Kernel, KernelParameters, covariance, prior_variance
 from bayesdyn.progress import Progress
 
@@ -90,10 +91,7 @@ def cold_start(
     Raises `NumericalError` if no start of the exact GP can be evaluated.
     """
     chosen = spread_rows(x.shape[0], rows).to(x.device)
-    starts = [default_start(x, y.shape[1])]
-    for _ in range(training.restarts):
-        last = starts[-1]
-        starts.append(Hyperparameters(last.kernel._replace(lengthscale=3 * last.kernel.lengthscale), 0.1 * last.noise_var))
+    starts = cold_starts(x[chosen], y[chosen], training)
     result = train(kernel, x[chosen], y[chosen], starts, training, progress)
     curves = {f"warm-up, {name}": curve for name, curve in result.curves.items()}
     return SparseStart(result.values, choose_points(kernel, result.values.kernel, x, count), result.steps, curves)
