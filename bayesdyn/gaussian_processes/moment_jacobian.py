@@ -30,7 +30,8 @@ class Prepared:
     @classmethod
     def of(cls, factors: GPFactors) -> "Prepared":
         """Return it for factors on the CPU."""
-        points, lengthscale, signal_var, beta, uncertainty = factors
+        points, lengthscale, signal_var, beta = (tensor.detach() for tensor in factors[:4])
+        uncertainty = factors.uncertainty
         outputs = len(beta)
         left, right = (index.numpy() for index in lower_pairs(outputs, torch.device("cpu")))
         position = np.empty((outputs, outputs), np.int64)
@@ -38,7 +39,9 @@ class Prepared:
         weight = None
         if uncertainty is not None:
             missing = -beta.shape[1] % LANES
-            weight = functional.pad(beta.unsqueeze(-1) * beta.unsqueeze(-2) - uncertainty.precision, (0, missing, 0, missing))
+            weight = functional.pad(
+                beta.unsqueeze(-1) * beta.unsqueeze(-2) - uncertainty.precision.detach(), (0, missing, 0, missing)
+            )
         precisions = Precisions.of(lengthscale.numpy(), left, right)
         return cls(factors, points.numpy(), beta.numpy(), signal_var.log().numpy(), precisions, position, weight)
 
@@ -136,7 +139,7 @@ def _pairs(
     values = left_mass.sum(-1)
     known = None if uncertainty is None else _known(uncertainty, q, lifted, gradient=gradient)
     if known is not None:
-        values[:, :outputs] += prepared.factors.signal_var.numpy() - known[1][..., 0, 0]
+        values[:, :outputs] += prepared.factors.signal_var.detach().numpy() - known[1][..., 0, 0]
     if column_sums is None:
         return None, values
     right_mass = by_row * column_sums[:, :, 0]

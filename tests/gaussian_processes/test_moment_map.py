@@ -135,6 +135,17 @@ def test_second_derivatives_come_from_the_taped_form():
         torch.autograd.grad(value, inputs[0], create_graph=True)
 
 
+def test_a_function_that_is_known_has_the_spread_alone_and_constants_of_its_own():
+    gp, at = posterior(), belief()
+    tensors = [t.clone().requires_grad_() for t in (gp.x, gp.lengthscale, gp.signal_var, gp.alpha)]
+    certain, whole = GPMoments(*tensors), gp.exact_moment_map()
+    parts = certain.split(*at)
+    assert not bool(parts.epistemic.any())
+    torch.testing.assert_close(certain.moments(*at).cov, whole.split(*at).spread, rtol=1e-10, atol=1e-13)
+    assert not certain.moments(*at).cov.requires_grad
+    assert_same(gradients(certain.moments, *at), gradients(certain.taped().moments, *at), 1e-10)
+
+
 def test_weights_are_differentiable_and_interpolate():
     random = generator()
     centres = torch.randn(6, 2, generator=random, dtype=F64).requires_grad_()
