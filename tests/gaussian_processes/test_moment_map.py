@@ -1,161 +1,20 @@
-"""Properties of moment matching through Gaussian processes: limits, invariances, simulation, and both forms of the derivatives."""
+"""Properties of moment matching through Gaussian processes: limits, invariances, simulation, inducing points, wrong use."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moment_cases import F64, assert_same, belief, generator, gradients, posterior
 
 from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError, ShapeError
 from bayesdyn.gaussian_processes.moment_inducing import fitc_moments
 from bayesdyn.gaussian_processes.moment_map import GPMoments, rbf_moments, rbf_weights
-from bayesdyn.gaussian_processes.moment_rbf import taped_rbf_moments
 from bayesdyn.gaussian_processes.sparse_objectives import FITC, Collapsed
-from bayesdyn.kernels import RBF, Matern52
+from bayesdyn.kernels import Matern52
 from bayesdyn.posteriors import ExactGP, SparseGP
 from bayesdyn.testing.conformance import shape_checks_off
 
-F64 = torch.float64
 TWENTY = settings(max_examples=20, deadline=None, derandomize=True, database=None)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def posterior(seed: int = 0, rows: int = 25, inputs: int = 3, outputs: int = 2, noise: float = 0.02, kernel=RBF()) -> ExactGP:
-    random = generator(seed)
-    x = torch.randn(rows, inputs, generator=random, dtype=F64) + 0.3
-    mix = torch.randn(inputs, outputs, generator=random, dtype=F64)
-    y = torch.sin(1.3 * x @ mix) + 0.4 * x[:, :1] + 0.1 * torch.randn(rows, outputs, generator=random, dtype=F64)
-    lengthscale = 0.6 + 1.5 * torch.rand(outputs, inputs, generator=random, dtype=F64)
-    signal_var = 0.5 + torch.rand(outputs, generator=random, dtype=F64)
-    noise_var = noise * (1 + torch.arange(outputs, dtype=F64))
-    return ExactGP.from_hyperparameters(x, y, lengthscale, signal_var, noise_var, kernel=kernel)
-
-
-def belief(inputs: int = 3, seed: int = 5, scale: float = 0.5, batch: tuple[int, ...] = ()) -> tuple[torch.Tensor, torch.Tensor]:
-    random = generator(seed)
-    mean = 0.5 * torch.randn(*batch, inputs, generator=random, dtype=F64)
-    root = scale * torch.randn(*batch, inputs, inputs, generator=random, dtype=F64)
-    return mean, root @ root.mT
-
-
-def gradients(moments, mean, cov, seed: int = 9) -> list[torch.Tensor]:
-    """Return the gradients of one random weighting of all outputs, that to the covariance symmetrised."""
-    inputs = [mean.clone().requires_grad_(), cov.clone().requires_grad_()]
-    outputs = moments(*inputs)
-    random = generator(seed)
-    total = sum((torch.randn(part.shape, generator=random, dtype=F64) * part).sum() for part in outputs)
-    to_mean, to_cov = torch.autograd.grad(total, inputs)
-    return [to_mean, 0.5 * (to_cov + to_cov.mT)]
-
-
-def assert_same(found, wanted, tolerance: float) -> None:
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.detach().abs().max()))
-
-
-def symmetric_in(function):
-    """Return a function of a square matrix that sees its symmetric part, for finite differences of single entries."""
-    return lambda mean, cov, *rest: function(mean, 0.5 * (cov + cov.mT), *rest)
-
-
-# --- the two forms, and finite differences
-
-
-@TWENTY
-@given(
-    seed=st.integers(0, 10_000),
-    rows=st.integers(1, 30),
-    inputs=st.integers(1, 5),
-    outputs=st.integers(1, 3),
-    scale=st.sampled_from([0.0, 1e-4, 0.1, 1.0, 10.0]),
-)
-def test_the_closed_form_is_the_taped_one_in_values_and_gradients(seed, rows, inputs, outputs, scale):
-    gp = posterior(seed, rows, inputs, outputs).exact_moment_map(process_noise=True)
-    mean, cov = belief(inputs, seed + 1, scale)
-    assert_same(gp.moments(mean, cov), gp.taped().moments(mean, cov), 1e-10)
-    assert_same(gradients(gp.moments, mean, cov), gradients(gp.taped().moments, mean, cov), 1e-10)
-
-
-@TWENTY
-@given(
-    seed=st.integers(0, 10_000),
-    centres=st.integers(1, 12),
-    inputs=st.integers(1, 5),
-    outputs=st.integers(1, 3),
-    scale=st.sampled_from([0.0, 1e-4, 0.1, 1.0, 10.0]),
-)
-def test_radial_basis_functions_are_the_taped_ones_in_values_and_gradients(seed, centres, inputs, outputs, scale):
-    random = generator(seed)
-    points = torch.randn(centres, inputs, generator=random, dtype=F64)
-    beta = torch.randn(outputs, centres, generator=random, dtype=F64)
-    lengthscale = 0.5 + torch.rand(outputs, inputs, generator=random, dtype=F64)
-    mean, cov = belief(inputs, seed + 1, scale, (2,))
-    tensors = [mean, cov, points, beta, lengthscale]
-    both = []
-    for moments in (rbf_moments, taped_rbf_moments):
-        copies = [t.clone().requires_grad_() for t in tensors]
-        outputs_ = moments(*copies)
-        weights = generator(seed + 2)
-        total = sum((torch.randn(part.shape, generator=weights, dtype=F64) * part).sum() for part in outputs_)
-        found = list(torch.autograd.grad(total, copies))
-        found[1] = 0.5 * (found[1] + found[1].mT)
-        both.append(([*outputs_], found))
-    for (values, slopes), (taped_values, taped_slopes) in [both]:
-        assert_same(values, taped_values, 1e-10)
-        assert_same(slopes, taped_slopes, 1e-10)
-
-
-@TWENTY
-@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 0.3, 3.0]))
-def test_gradients_are_finite_differences(seed, scale):
-    mean, cov = belief(2, seed, scale)
-    gp = posterior(seed, 8, 2, 2).exact_moment_map()
-    inputs = (mean.requires_grad_(), cov.requires_grad_())
-    assert torch.autograd.gradcheck(symmetric_in(gp.moments), inputs, atol=1e-6, rtol=1e-5)
-
-
-@TWENTY
-@given(seed=st.integers(0, 10_000), scale=st.sampled_from([1e-3, 0.3, 3.0]))
-def test_gradients_of_radial_basis_functions_are_finite_differences(seed, scale):
-    random = generator(seed)
-    tensors = [*belief(2, seed, scale), torch.randn(4, 2, generator=random, dtype=F64)]
-    tensors += [torch.randn(2, 4, generator=random, dtype=F64), 0.5 + torch.rand(2, 2, generator=random, dtype=F64)]
-    inputs = tuple(t.requires_grad_() for t in tensors)
-    assert torch.autograd.gradcheck(symmetric_in(rbf_moments), inputs, atol=1e-6, rtol=1e-5)
-
-
-def test_second_derivatives_come_from_the_taped_form():
-    gp = posterior(rows=6, inputs=2).exact_moment_map()
-    inputs = tuple(t.requires_grad_() for t in belief(2))
-    assert torch.autograd.gradgradcheck(symmetric_in(gp.taped().moments), inputs, atol=1e-5, rtol=1e-4)
-    value = gp.moments(*inputs).cov.sum()
-    with pytest.raises(ConfigurationError, match="taped"):
-        torch.autograd.grad(value, inputs[0], create_graph=True)
-
-
-def test_a_function_that_is_known_has_the_spread_alone_and_constants_of_its_own():
-    gp, at = posterior(), belief()
-    tensors = [t.clone().requires_grad_() for t in (gp.x, gp.lengthscale, gp.signal_var, gp.alpha)]
-    certain, whole = GPMoments(*tensors), gp.exact_moment_map()
-    parts = certain.split(*at)
-    assert not bool(parts.epistemic.any())
-    torch.testing.assert_close(certain.moments(*at).cov, whole.split(*at).spread, rtol=1e-10, atol=1e-13)
-    assert not certain.moments(*at).cov.requires_grad
-    assert_same(gradients(certain.moments, *at), gradients(certain.taped().moments, *at), 1e-10)
-
-
-def test_weights_are_differentiable_and_interpolate():
-    random = generator()
-    centres = torch.randn(6, 2, generator=random, dtype=F64).requires_grad_()
-    targets = torch.randn(6, 2, generator=random, dtype=F64).requires_grad_()
-    lengthscale = (0.5 + torch.rand(2, 2, generator=random, dtype=F64)).requires_grad_()
-    assert torch.autograd.gradcheck(rbf_weights, (centres, targets, lengthscale))
-    beta = rbf_weights(centres, targets, lengthscale, noise_std=1e-7)
-    at = [rbf_moments(c, torch.zeros(2, 2, dtype=F64), centres, beta, lengthscale).mean for c in centres.detach()]
-    # The ridge of 1e-14 moves them by 1e-14·|β|, and |β| is at most the condition number, here below 1e4.
-    torch.testing.assert_close(torch.stack(at), targets, rtol=0, atol=1e-9)
 
 
 # --- simulation
