@@ -11,6 +11,7 @@ from torch import Tensor
 from bayesdyn.codec.base import BaseCodec
 from bayesdyn.codec.markov import Codec
 from bayesdyn.data import Transitions
+from bayesdyn.data.describe import describe
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, ShapeError
 
@@ -125,9 +126,9 @@ class KinematicCodec(BaseCodec):
         return Gaussian(state[..., self.outputs] + target.mean, target.var)
 
     def extra_repr(self) -> str:
-        """Return the options, by which a saved model is known."""
+        """Return the options, functions by their names."""
         names = ("speeds", "constant", "derived", "derive", "ignore", "extra", "least")
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return ", ".join(f"{name}={describe(getattr(self, name))}" for name in names)
 
     def _check_derive(self, transitions: Transitions) -> None:
         if self.derive is None:
