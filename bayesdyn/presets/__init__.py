@@ -1,7 +1,8 @@
 """Ready-made settings by name: posteriors, and tasks with their codec, reward, planner and training.
 
 A preset is a method in an environment. `environments` has what is so of an environment, whoever plans in it, one entry each;
-`methods` has one function per method, from an environment's id to a `Task`.
+`methods` has one function per method, from an environment's id to a `Task`. `scenarios` are those of the PILCO papers, and
+`scenario_methods` has one function per way of learning them, from a scenario's name to a `ScenarioTask`.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,21 @@ from bayesdyn.presets.mb_mpc import mb_mpc
 from bayesdyn.presets.names import find, posteriors
 from bayesdyn.presets.pddm import pddm
 from bayesdyn.presets.pets import pets
+from bayesdyn.presets.pilco import LiftedCost, PolicyTask, pilco
+from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+from bayesdyn.presets.rehearsal import RealRollouts, Rehearsal, real_rollouts, rehearsals, rehearse
+from bayesdyn.presets.scenario_task import ScenarioTask
 from bayesdyn.presets.task import Task
 
 __all__ = [
     "Environment",
     "Kind",
+    "LiftedCost",
+    "PolicyTask",
+    "RealRollouts",
+    "Rehearsal",
+    "Scenario",
+    "ScenarioTask",
     "Task",
     "environments",
     "find",
@@ -27,13 +38,22 @@ __all__ = [
     "methods",
     "pddm",
     "pets",
+    "pilco",
     "posteriors",
+    "real_rollouts",
+    "rehearsals",
+    "rehearse",
+    "scenario_methods",
+    "scenarios",
     "task",
     "tasks",
 ]
 
 methods: dict[str, Callable[[str], Task]] = {"icem": icem, "pets": pets, "pddm": pddm, "mb-mpc": mb_mpc}
 """Methods by the names of the command line: environment id -> `Task`; the first is the one that we recommend."""
+
+scenario_methods: dict[str, Callable[..., ScenarioTask]] = {"pilco": pilco}
+"""Ways of learning PILCO's scenarios by the names of the command line: (scenario, **changes of it) -> `ScenarioTask`."""
 
 tasks: dict[str, Task] = {env_id: icem(env_id) for env_id in environments}
 """The recommended tasks by environment id."""

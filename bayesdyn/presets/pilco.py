@@ -42,6 +42,22 @@ class LiftedCost:
 
 
 @dataclass(frozen=True)
+class FirstPolicy:
+    """Draws the policies of a scenario from which a search starts; a dataclass, so that a run's folder says which these are.
+
+    >>> FirstPolicy(scenarios["pendulum"], Scenario.policy)(torch.Generator())(torch.zeros(2).double()).shape
+    torch.Size([1])
+    """
+
+    scenario: Scenario
+    policy: Callable[[Scenario, torch.Generator], Policy]
+
+    def __call__(self, generator: torch.Generator) -> Policy:
+        """Draw one."""
+        return self.policy(self.scenario, generator)
+
+
+@dataclass(frozen=True)
 class PolicyTask:
     """A scenario with a way of searching policies: what `PolicyAgent` and `learn` want.
 
@@ -82,7 +98,7 @@ class PolicyTask:
         scenario = self.scenario
         return PolicyAgent(
             model,
-            lambda generator: self.policy(scenario, generator),
+            FirstPolicy(scenario, self.policy),
             self.objective(scenario, self.cost),
             LiftedCost(self.cost, Lift(len(scenario.start_mean), scenario.angles)),
             self.optimiser,

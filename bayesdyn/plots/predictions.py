@@ -1,10 +1,5 @@
-"""Figures on Matplotlib axes that are given: calibration, horizons, fans, errors, shifts, one-dimensional fits, learning curves.
+"""Figures of predictions: calibration, horizons, fans, errors, shifts, one-dimensional fits, learning curves."""
 
-Nothing here computes a score or opens a window. Text and grid lines are grey and backgrounds are left alone, so that a figure reads
-on a light and on a dark page.
-"""
-
-import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,62 +7,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.plots.style import NEUTRAL, PALETTE, colour, dress, legend, legend_above
 
-NEUTRAL = "#808080"
-# Six hues at least 3:1 against white and against #121212, found by search to stay apart with any common colour blindness.
-PALETTE = ("#1F85C9", "#D5652A", "#01A45D", "#D053FC", "#7D548C", "#573FFF")
-_KNOWN = {
-    "ExactGP": 0,
-    "BootstrapEnsemble": 1,
-    "SparseGP": 2,
-    "MCDropout": 3,
-    "MeanField": 4,
-    "Laplace": 5,
-}
-_REFERENCES = frozenset({"ridge-linear", "persistence"})
 _DASHES = {"ridge-linear": (0, (5, 2)), "persistence": (0, (1, 1.5))}
 _BINS = 15
 
 Array = Float[np.ndarray, "..."]
-
-
-def colour(name: str) -> str:
-    """Return the one colour of a posterior, the same in every figure and every session; references are grey.
-
-    Names that the package knows have hues of their own; others are dealt one by a checksum of the name.
-
-    >>> colour("ExactGP")
-    '#1F85C9'
-    """
-    if name in _REFERENCES:
-        return NEUTRAL
-    return PALETTE[_KNOWN.get(name, zlib.crc32(name.encode()) % len(PALETTE))]
-
-
-def dress(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
-    """Give axes their titles, grey text and ticks, a faint grid, no frame and a see-through background."""
-    axes.set_facecolor("none")
-    axes.figure.patch.set_alpha(0.0)
-    axes.set_title(title, color=NEUTRAL, fontsize=10, loc="left")
-    axes.set_xlabel(x, color=NEUTRAL, fontsize=9)
-    axes.set_ylabel(y, color=NEUTRAL, fontsize=9)
-    axes.tick_params(colors=NEUTRAL, which="both", labelsize=8, length=2)
-    axes.grid(color=NEUTRAL, alpha=0.2, linewidth=0.6)
-    axes.set_axisbelow(True)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def legend(axes: Axes) -> None:
-    """Add a legend without a frame, in grey."""
-    axes.legend(frameon=False, fontsize=8, labelcolor=NEUTRAL)
-
-
-def _legend_above(axes: Axes) -> None:
-    """Add the legend above axes whose bands leave no room inside."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, columnspacing=1.2, frameon=False, fontsize=8, labelcolor=NEUTRAL
-    )
 
 
 def calibration_curve(
@@ -169,7 +114,7 @@ def fan_chart(
     axes.plot(time, truth, color=NEUTRAL, linewidth=1.8, linestyle=(0, (4, 1.5)), label="what happened")
     axes.margins(x=0)
     dress(axes, "", "time", label)
-    _legend_above(axes)
+    legend_above(axes)
 
 
 def shift_histogram(axes: Axes, scores: Mapping[str, Array], inside: str) -> None:
@@ -223,7 +168,7 @@ def posterior_1d(
         axes.scatter(*data, s=12, color=NEUTRAL, linewidths=0, zorder=3, label="data")
     axes.margins(x=0)
     dress(axes, "", "x", "y")
-    _legend_above(axes)
+    legend_above(axes)
 
 
 def learning_curve(
