@@ -1,0 +1,184 @@
+"""`GPMPC`: model-predictive control with Gaussian beliefs propagated by moment matching."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.agents import Agent
+from bayesdyn.belief_dynamics import Belief, BeliefDynamics
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
+from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
+from bayesdyn.gp_mpc.plan import BeliefPlan, expected_costs, fan
+from bayesdyn.gp_mpc.problem import BeliefProblem, BeliefSteps, matched
+from bayesdyn.gp_mpc.search import BoxSearch, Found
+from bayesdyn.model import DynamicsModel
+from bayesdyn.moments import Cost
+from bayesdyn.objectives import split_variance
+from bayesdyn.planners import ActionSpace, Box
+from bayesdyn.planners.base import follow
+from bayesdyn.planners.icem import coloured_noise
+
+
+@dataclass
+class GPMPC(Agent):
+    r"""GP-MPC: at each step minimise the expected cost of the beliefs that `horizon` actions lead to, and execute the first.
+
+        min_u J(u) of `BeliefProblem`,   z_{t+1} = f_MM(z_t, u_t),   z_0 = (s, diag `observation_var`),   low <= u <= high
+
+    Moments and gradients are exact for Gaussian processes with an RBF kernel; the model is asked for its belief dynamics at each
+    plan, so that `learn(online=True)` plans with every transition so far. The search starts from the last plan, moved on by what
+    was executed, or from the best of `scouts` random sequences (coloured noise of the exponent `colour`, evaluated in one pass) if
+    that promises less cost. At the first step of an episode there are `first_scouts` and the middle of the box: the best `starts`
+    of them are searched with `first_search`, and the best is kept.
+
+    `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action. `bounds` are chance constraints.
+    `beliefs=CertaintyEquivalent` drops all variance. `process_noise` adds the model's noise at each step. `draws` points of each
+    belief are shown as `decision.imagined`.
+
+    Raises `ConfigurationError` for a horizon or counts below 1 or a discount outside (0, 1].
+    Source: Kamthe & Deisenroth, AISTATS 2018.
+    """
+
+    model: DynamicsModel
+    cost: Cost
+    horizon: int = 15
+    search: BoxSearch = field(default_factory=BoxSearch)
+    first_search: BoxSearch = field(default_factory=lambda: BoxSearch(evaluations=50))
+    starts: int = 3
+    scouts: int = 16
+    first_scouts: int = 64
+    colour: float = 2.0
+    discount: float = 1.0
+    action_cost: Cost | None = None
+    final_cost: Cost | None = None
+    bounds: tuple[ChanceBound, ...] = ()
+    beliefs: Callable[[BeliefDynamics], BeliefSteps] = matched
+    observation_var: tuple[float, ...] | None = None
+    process_noise: bool = False
+    draws: int = 10
+    decision: BeliefPlan | None = field(default=None, init=False, repr=False)
+    _box: Box | None = field(default=None, init=False, repr=False)
+    _generator: torch.Generator | None = field(default=None, init=False, repr=False)
+    _executed: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if min(self.horizon, self.starts, self.draws) < 1 or min(self.scouts, self.first_scouts) < 0:
+            raise ConfigurationError(f"GPMPC wants horizon, starts and draws >= 1 and scouts >= 0; got {self}")
+        if not 0 < self.discount <= 1:
+            raise ConfigurationError(f"GPMPC wants 0 < discount <= 1; got {self.discount}")
+
+    def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
+        """Start an episode: forget the plan; `generator` feeds the random starts (default: seed 0).
+
+        Raises `ConfigurationError` for discrete actions and for more than one environment.
+        """
+        if batch != 1:
+            raise ConfigurationError(f"GPMPC plans for one environment at a time; got a batch of {batch}")
+        self._box = space.box(type(self).__name__).to(torch.float64)
+        self._generator = generator or torch.Generator().manual_seed(0)
+        self.decision, self._executed = None, 0
+
+    def act(self, observation: Float[Tensor, "S"], *, replan: bool = True) -> Float[Tensor, "A"]:
+        """Return the next action, from a new plan or, with `replan=False`, the next one of the plan at hand.
+
+        Raises `NotFittedError` before `reset`, `DataError` for an observation that is not finite.
+        """
+        if replan or self.decision is None or self._executed >= self.horizon:
+            self.decision = self._decide(observation.double())
+            self._executed = 0
+        self._executed += 1
+        return self.decision.actions[self._executed - 1]
+
+    def problem(self, observation: Float[Tensor, "S"]) -> BeliefProblem:
+        """Return what is minimised from an observation, under the model as it is now.
+
+        Raises `ShapeError` for `observation_var` of another size.
+        """
+        size = observation.shape[-1]
+        var = observation.new_zeros(size) if self.observation_var is None else observation.new_tensor(self.observation_var)
+        if var.shape != (size,):
+            raise ShapeError(f"observation_var wants one variance for each of {size} coordinates; got {len(var)}")
+        steps = self.beliefs(self.model.belief_dynamics(process_noise=self.process_noise))
+        return BeliefProblem(
+            steps,
+            self.cost,
+            Belief(observation, var.diag()),
+            discount=self.discount,
+            action_cost=self.action_cost,
+            final_cost=self.final_cost,
+            bounds=self.bounds,
+        )
+
+    def _decide(self, observation: Float[Tensor, "S"]) -> BeliefPlan:
+        began = time.perf_counter()
+        box, generator = self._ready()
+        if not bool(observation.isfinite().all()):
+            raise DataError(f"GPMPC wants finite observations; got {observation.tolist()}: look at the sensor or the environment")
+        problem = self.problem(observation)
+        if self.decision is None:
+            found, looked = self._first(problem, box, generator)
+        else:
+            found, looked = self._next(problem, box, generator, self.decision)
+        return self._plan(problem, found, looked, began)
+
+    def _first(self, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
+        """Search from the best of many sequences."""
+        drawn = self._scouts(box.middle.expand(self.horizon, 1, box.size), self.first_scouts, box, generator)
+        known = self._multipliers()
+        order = problem.scores(drawn, known).argsort()[: self.starts]
+        found = [self.first_search.solve(problem, drawn[:, i], box, known) for i in order.tolist()]
+        # Sequences that keep the bounds come first.
+        return min(found, key=lambda one: (max(one.violation - self.first_search.slack, 0.0), one.value)), drawn.shape[1]
+
+    def _next(self, problem: BeliefProblem, box: Box, generator: torch.Generator, last: BeliefPlan) -> tuple[Found, int]:
+        """Search from the last plan, moved on, or from a random sequence that promises less cost."""
+        steps = max(self._executed, 1)
+        moved = follow(last.actions, last.actions[-1], steps)[steps:].unsqueeze(1)
+        drawn = self._scouts(moved, self.scouts, box, generator)
+        known = self._multipliers() if last.multipliers is None else last.multipliers.shifted(steps)
+        best = int(problem.scores(drawn, known).argmin()) if self.scouts else 0
+        return self.search.solve(problem, drawn[:, best], box, known), drawn.shape[1]
+
+    def _multipliers(self) -> Multipliers | None:
+        return Multipliers.none(len(self.bounds), self.horizon) if self.bounds else None
+
+    def _scouts(self, around: Tensor, count: int, box: Box, generator: torch.Generator) -> Float[Tensor, "H c A"]:
+        """Return a sequence and `count` random ones."""
+        if count == 0:
+            return around
+        noise = coloured_noise(self.horizon, (count, box.size), self.colour, generator, torch.float64)
+        return torch.cat([around, box.clip(box.middle + 0.5 * box.width * noise)], 1)
+
+    def _plan(self, problem: BeliefProblem, found: Found, looked: int, began: float) -> BeliefPlan:
+        with torch.no_grad():
+            path = problem.beliefs(found.actions)
+            mean, std = expected_costs(problem, path)
+            normals = torch.randn(self.draws, path.mean.shape[-1], generator=self._normals(), dtype=torch.float64)
+            imagined = fan(path, found.actions, self.cost, problem.steps.lift, normals)
+        said = ("break a chance constraint: none was found that keeps all bounds",) if found.violation > self.search.slack else ()
+        return BeliefPlan(
+            found.actions,
+            found.value,
+            path,
+            mean,
+            std,
+            imagined,
+            split_variance(imagined.returns),
+            time.perf_counter() - began,
+            looked + found.evaluations,
+            found.multipliers,
+            said,
+        )
+
+    def _normals(self) -> torch.Generator:
+        # The same at every plan, so that pictures of successive plans can be compared.
+        return torch.Generator().manual_seed(0)
+
+    def _ready(self) -> tuple[Box, torch.Generator]:
+        if self._box is None or self._generator is None:
+            raise NotFittedError("call reset(space) at the start of each episode, before act")
+        return self._box, self._generator
