@@ -1,4 +1,4 @@
-"""The command line: `bayesdyn demo`, `learn`, `compare` and `report`."""
+"""The command line: `bayesdyn demo`, `learn`, `pilco`, `compare` and `report`."""
 
 from bayesdyn.cli.app import app, main
 

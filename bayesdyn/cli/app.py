@@ -10,6 +10,7 @@ from bayesdyn.cli.demo import demo
 from bayesdyn.cli.learning import learn
 from bayesdyn.cli.options import console
 from bayesdyn.cli.reporting import report
+from bayesdyn.cli.searching import pilco
 
 app = typer.Typer(
     name="bayesdyn",
@@ -40,7 +41,7 @@ def bayesdyn(
     """
 
 
-for command in (demo, learn, compare, report):
+for command in (demo, learn, pilco, compare, report):
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from bayesdyn.loop import Run, Trial
 from bayesdyn.report.canvas import INK, MUTED, PAPER, Palette, Picture, draw, label, panel
 from bayesdyn.report.scenarios import Scenario
+from bayesdyn.report.searching import searched
 
 Runs = Mapping[str, Run]
 
@@ -32,8 +33,9 @@ def honesty_pictures(runs: Runs, scenario: Scenario, palette: Palette) -> list[P
         pictures.append(_coverage(runs, palette))
     if _has(runs, "nll"):
         pictures.append(_nll(runs, palette))
-    if _has(runs, "planned_return"):
-        pictures.append(_planned(runs, scenario, palette))
+    planning = {name: run for name, run in runs.items() if not searched(run)}
+    if _has(planning, "planned_return"):
+        pictures.append(_planned(planning, scenario, palette))
     return pictures
 
 

@@ -1,6 +1,7 @@
 """`write_report`: one HTML file, without anything outside itself, from the folders of runs and comparisons."""
 
 import datetime
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
@@ -20,6 +21,7 @@ from bayesdyn.report.comparing import comparison_appendix, comparison_sections, 
 from bayesdyn.report.content import Page, Table
 from bayesdyn.report.running import run_appendix, run_sections, run_tile
 from bayesdyn.report.scenarios import Scenario, scenario
+from bayesdyn.report.searching import searched
 
 _NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
 
@@ -83,8 +85,13 @@ def _palette(runs: Mapping[str, Run], comparison: Comparison | None) -> Palette:
 def _by_environment(runs: Mapping[str, Run]) -> list[tuple[Scenario, dict[str, Run]]]:
     groups: dict[str, dict[str, Run]] = {}
     for name, run in runs.items():
-        groups.setdefault(run.config["environment"], {})[name] = run
-    return [(scenario(environment), members) for environment, members in groups.items()]
+        options = json.dumps(run.config.get("environment_options", {}), sort_keys=True)
+        groups.setdefault(f"{run.config['environment']} {options}", {})[name] = run
+    return [(_scenario_of(next(iter(members.values()))), members) for members in groups.values()]
+
+
+def _scenario_of(run: Run) -> Scenario:
+    return scenario(run.config["environment"], run.config.get("environment_options"))
 
 
 def _title(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:
@@ -99,19 +106,22 @@ def _lead(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Compari
     for place, members in groups:
         pace = "" if place.step_seconds is None else f", with an action every {place.step_seconds:g} s"
         sentences.append(f"The task: {place.task}{pace}. Nothing is known of the physics.")
-        if len(members) == 1:
-            sentences.append(
-                "A model learned the dynamics from the trials themselves and said how sure it was, and a planner chose each action "
-                "on average over the model's draws."
-            )
-        else:
-            sentences.append(
-                f"{_NUMBERS.get(len(members), 'Many')} kinds of model learned the dynamics from their own trials and said how "
-                "sure they were, and a planner chose each action on average over its model's draws."
-            )
+        sentences.append(_who_learned(members))
     if comparison is not None:
         sentences.append("On real recordings, each model was asked what it knows and what it does not.")
     return " ".join(sentences)
+
+
+def _who_learned(members: Mapping[str, Run]) -> str:
+    """Say what learned, and what then chose the actions."""
+    one = len(members) == 1
+    subject = "A model learned" if one else f"{_NUMBERS.get(len(members), 'Many')} kinds of model learned"
+    trials = "the trials themselves and said how sure it was" if one else "their own trials and said how sure they were"
+    planner = "a planner chose each action on average over the model's draws"
+    policy = "between trials a policy was improved on the model alone, on average over what the model holds possible"
+    searching = [searched(run) for run in members.values()]
+    how = policy if all(searching) else f"{planner}, or {policy}" if any(searching) else planner
+    return f"{subject} the dynamics from {trials}, and {how}."
 
 
 def _machine() -> Table:
