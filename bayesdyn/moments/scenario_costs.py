@@ -27,7 +27,7 @@ def pendulum_cost(widths: Widths = 0.5, exploration: float = 0.0, *, length: flo
     0.0
     """
     rows = [[0.0, 0.0, length, 0.0], [0.0, 0.0, 0.0, length]]
-    return _saturating([0.0, pi, 0.0, -1.0], rows, widths, exploration)
+    return saturating([0.0, pi, 0.0, -1.0], rows, widths, exploration)
 
 
 def cart_pole_cost(widths: Widths = 0.25, exploration: float = 0.0, *, length: float = 0.5) -> Cost:
@@ -38,7 +38,7 @@ def cart_pole_cost(widths: Widths = 0.25, exploration: float = 0.0, *, length: f
     0.0
     """
     rows = [[1.0, 0.0, 0.0, 0.0, length, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, length]]
-    return _saturating([0.0, 0.0, 0.0, pi, 0.0, -1.0], rows, widths, exploration)
+    return saturating([0.0, 0.0, 0.0, pi, 0.0, -1.0], rows, widths, exploration)
 
 
 def double_pendulum_cost(widths: Widths = 0.5, exploration: float = 0.0, *, lengths: tuple[float, float] = (0.5, 0.5)) -> Cost:
@@ -50,7 +50,7 @@ def double_pendulum_cost(widths: Widths = 0.5, exploration: float = 0.0, *, leng
     """
     first, second = lengths
     rows = [[0.0] * 4 + [first, 0.0, second, 0.0], [0.0] * 4 + [0.0, first, 0.0, second]]
-    return _saturating([0.0] * 4 + [0.0, 1.0, 0.0, 1.0], rows, widths, exploration)
+    return saturating([0.0] * 4 + [0.0, 1.0, 0.0, 1.0], rows, widths, exploration)
 
 
 def pendubot_cost(widths: Widths = 0.25, exploration: float = 0.0, *, lengths: tuple[float, float] = (0.5, 0.5)) -> Cost:
@@ -74,7 +74,7 @@ def cart_double_pendulum_cost(widths: Widths = 0.5, exploration: float = 0.0, *,
     """
     first, second = lengths
     rows = [[1.0, *[0.0] * 5, -first, 0.0, -second, 0.0], [0.0] * 6 + [0.0, first, 0.0, second]]
-    return _saturating([0.0] * 6 + [0.0, 1.0, 0.0, 1.0], rows, widths, exploration)
+    return saturating([0.0] * 6 + [0.0, 1.0, 0.0, 1.0], rows, widths, exploration)
 
 
 def cart_double_pendulum_cost_true_lengths(widths: Widths = 0.5, exploration: float = 0.0) -> Cost:
@@ -119,7 +119,7 @@ def unicycle_cost(
         {yaw: 1 / (4 * pi)},
     ]
     target = [1.0 if i in (cos_roll, cos_minus, cos_plus) else 0.0 for i in range(20)]
-    return CostOf(features, _saturating(target, [[row.get(i, 0.0) for i in range(20)] for row in rows], widths, exploration))
+    return CostOf(features, saturating(target, [[row.get(i, 0.0) for i in range(20)] for row in rows], widths, exploration))
 
 
 def unicycle_cost_true_lengths(widths: Widths = 1.0, exploration: float = 0.0) -> Cost:
@@ -132,6 +132,12 @@ def unicycle_cost_true_lengths(widths: Widths = 1.0, exploration: float = 0.0) -
     return unicycle_cost(widths, exploration, wheel_radius=0.225)
 
 
-def _saturating(target: list[float], rows: list[list[float]], widths: Widths, exploration: float) -> Cost:
+def saturating(target: list[float], rows: list[list[float]], widths: Widths, exploration: float) -> Cost:
+    """Return the saturating cost of |F (x - z)| / width for target z and rows F, averaged over widths.
+
+    >>> import torch
+    >>> round(saturating([0.0], [[1.0]], 1.0, 0.0)(torch.ones(1)).item(), 4)
+    0.3935
+    """
     each = torch.as_tensor(widths, dtype=torch.float64).reshape(-1).tolist()
     return Average([SaturatingCost(target, [[value / width for value in row] for row in rows]) for width in each], exploration)

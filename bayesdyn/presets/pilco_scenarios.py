@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bayesdyn.belief_dynamics import Belief
 from bayesdyn.envs import CARTPOLE_ID, UNICYCLE_EXPLORATION
+from bayesdyn.envs.cartpole_published import DEEP_PILCO_LENGTH
 from bayesdyn.loop import Exploration, Uniform
 from bayesdyn.moments import Cost, SquashSat
 from bayesdyn.moments.scenario_costs import (
@@ -18,6 +19,7 @@ from bayesdyn.moments.scenario_costs import (
     double_pendulum_cost,
     pendubot_cost,
     pendulum_cost,
+    saturating,
     unicycle_cost,
 )
 from bayesdyn.policies import Features, LinearPolicy, OnFeatures, Policy, RBFPolicy, Squashed
@@ -81,6 +83,16 @@ class Scenario:
         return torch.tensor(self.limits, dtype=torch.float64)
 
 
+def deep_pilco_cart_pole_cost(widths: Widths = 0.25, exploration: float = 0.0) -> Cost:
+    """Return the cost of Deep PILCO's ports, of [x, ẋ, θ, θ̇, sin θ, cos θ], θ = 0 upright: one minus `DeepPILCOReward`.
+
+    >>> deep_pilco_cart_pole_cost()(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])).item()
+    0.0
+    """
+    rows = [[1.0, 0.0, 0.0, 0.0, DEEP_PILCO_LENGTH, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, DEEP_PILCO_LENGTH]]
+    return saturating([0.0] * 5 + [1.0], rows, widths, exploration)
+
+
 _HANGING = (0.0, 0.0, math.pi, math.pi)
 scenarios: Mapping[str, Scenario] = {
     "pendulum": Scenario(
@@ -107,6 +119,18 @@ scenarios: Mapping[str, Scenario] = {
         basis=50,
         trials=15,
         angles=(3,),
+    ),
+    "deep-pilco-cart-pole": Scenario(
+        env_id="bayesdyn/DeepPILCOCartPole-v0",
+        cost=deep_pilco_cart_pole_cost,
+        widths=0.25,
+        start_mean=(0.0, 0.0, math.pi, 0.0),
+        start_std=(0.02,) * 4,
+        limits=(10.0,),
+        horizon=25,
+        basis=50,
+        trials=30,
+        angles=(2,),
     ),
     "double-pendulum": Scenario(
         env_id="bayesdyn/DoublePendulum-v0",
