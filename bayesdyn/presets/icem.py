@@ -26,9 +26,13 @@ def _ensemble(hidden: tuple[int, ...], steps: int) -> Posterior:
     return BootstrapEnsemble(hidden=hidden, bootstrap=False, mean_first=0.0, decay=decay, training=training)
 
 
-def _arm(bootstrap: bool) -> Posterior:
-    training = Training(steps=1500, batch_size=128)
-    return BootstrapEnsemble(hidden=(200,) * 3, bootstrap=bootstrap, mean_first=0.0, decay=(_DECAY,) * 4, training=training)
+def _reacher() -> Posterior:
+    return BootstrapEnsemble(hidden=(200,) * 3, mean_first=0.5, decay=(_DECAY,) * 4, training=Training(batch_size=128))
+
+
+def _pusher() -> Posterior:
+    training = Training(batch_size=128)
+    return BootstrapEnsemble(hidden=(200,) * 3, bootstrap=False, mean_first=0.0, decay=(_DECAY,) * 4, training=training)
 
 
 def _running() -> Posterior:
@@ -74,14 +78,14 @@ _TUNED: Mapping[str, _Row] = {
     "bayesdyn/Reacher3D-v0": replace(
         _KINDS[Kind.REACH],
         planner=ICEM(horizon=25, candidates=60, std=0.05),
-        ensemble=partial(_arm, bootstrap=True),
+        ensemble=_reacher,
         mechanism=reacher3d_codec,
         explore=Coloured(std=0.05),
     ),
     "bayesdyn/PETSPusher-v0": replace(
         _KINDS[Kind.PUSH],
         planner=ICEM(horizon=25, candidates=60, std=0.15),
-        ensemble=partial(_arm, bootstrap=False),
+        ensemble=_pusher,
         mechanism=pusher_codec,
         explore=Coloured(std=0.15),
     ),
@@ -105,9 +109,9 @@ def icem(env_id: str) -> Task:
 
     The arms of PETS have codecs of their own (`KinematicCodec`): joint speeds are predicted, angles follow from them and the tip
     from the angles. They take 60 candidates and batches of 128 rows. Their first trial is coloured noise of the planner's own size,
-    since uniform torques throw an arm into its limits, where no plan will go. Reacher3D's members have bootstrap samples: on rows
-    of their own they stop in time and disagree about as much as they err, where members that saw all rows agreed that a joint at
-    its limit would move. Networks for running are trained as PETS trains its own, for twice as many epochs.
+    since uniform torques throw an arm into its limits, where no plan will go. Reacher3D's members have bootstrap samples and learn
+    their means first: on rows of their own they stop in time and disagree about as much as they err, where members that saw all rows
+    agreed that a joint at its limit would move. Networks for running are trained as PETS trains its own, for twice as many epochs.
 
     Raises `UnknownNameError`, with the known ids, for an environment without a preset.
 
