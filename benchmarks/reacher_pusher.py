@@ -19,6 +19,7 @@ CEILINGS = {"Reacher3D": "iCEM 100/10/3, T 25, std 0.05", "Pusher": "iCEM 100/10
 PUBLISHED = {"Reacher3D": "PETS -48 at 2,700 steps", "Pusher": "PETS -78 at 3,000 steps"}
 FIRST_SEED = 100  # the presets were chosen by runs on seeds below
 STARTS = 10
+SEEDS = {"Reacher3D": 2, "Pusher": 0}  # may be raised, as TRIALS may: the runs then go on where they ended
 TRIALS = {"Reacher3D": 7, "Pusher": 19}
 WORKERS = 2
 
@@ -35,10 +36,13 @@ def ceiling(task: str) -> list[float]:
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
     """Learn both tasks from all seeds and judge the means."""
-    seeds = range(FIRST_SEED, FIRST_SEED + (2 if quick else 5))
     starts = range(3 if quick else STARTS)
     studies = [
-        Study(name, partial(presets.icem, env), "ensemble", TRIALS[name], seeds, starts=starts) for name, env in TASKS.items()
+        Study(
+            name, partial(presets.icem, env), "ensemble", TRIALS[name], range(FIRST_SEED, FIRST_SEED + SEEDS[name]), starts=starts
+        )
+        for name, env in TASKS.items()
+        if SEEDS[name]
     ]
     curves = run_studies(acceptance.name, studies, WORKERS)
     write_curves(acceptance.name, curves)

@@ -108,10 +108,11 @@ def icem(env_id: str) -> Task:
     a weaker motor, wants 1.2 s (30 actions). PILCO's cart-pole has settings of its own.
 
     The arms of PETS have codecs of their own (`KinematicCodec`): joint speeds are predicted, angles follow from them and the tip
-    from the angles. They take 60 candidates and batches of 128 rows. Their first trial is coloured noise of the planner's own size,
-    since uniform torques throw an arm into its limits, where no plan will go. Reacher3D's members have bootstrap samples and learn
-    their means first: on rows of their own they stop in time and disagree about as much as they err, where members that saw all rows
-    agreed that a joint at its limit would move. Networks for running are trained as PETS trains its own, for twice as many epochs.
+    from the angles. They take 60 candidates and batches of 128 rows. Their first trial is coloured noise of the planner's own
+    size, since uniform torques throw an arm into its limits, where no plan will go. Reacher3D's members have bootstrap samples and
+    learn their means first: on rows of their own they stop in time and disagree about as much as they err, where members that saw
+    all rows agreed that a joint at its limit would move. Networks for running are trained as PETS trains its own, for twice as many
+    epochs.
 
     Raises `UnknownNameError`, with the known ids, for an environment without a preset.
 
