@@ -43,7 +43,7 @@ class Rehearsal:
     """A controlled trial beside what was predicted of it (`Trial.predictions`).
 
     names       of the coordinates of the state
-    cost        of the trial's steps, [T], on the true states: minus the reward that the agent itself goes by
+    cost        of the trial's steps, [t], on the true states: minus the reward that the agent itself goes by
     saturated   share of the trial's steps in which every action was within 1 % of its limits
     states      of other real rollouts of the same policy, [T+1, n, S], with their `costs` [T, n] and `furthest` distances [n] from
                 the goal over their last ten steps; n is 0 for an agent that keeps no policy
@@ -51,7 +51,7 @@ class Rehearsal:
 
     index: int
     names: tuple[str, ...]
-    cost: Float[Tensor, "T"]
+    cost: Float[Tensor, "t"]
     saturated: float
     states: Float[Tensor, "T1 n S"]
     costs: Float[Tensor, "T n"]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ _OUT_OF_SIGHT = 10.0  # lengths of the chain
 _UNSEEN_WHEEL, _UNSEEN_TABLE = 0.0, 0.0  # rad: angles of the unicycle that nobody observes
 
 
+@runtime_checkable
 class Frames(Protocol):
     """Draws a trial; `reading` says what is what, and `fan` whether imagined trajectories are drawn."""
 

@@ -22,7 +22,6 @@ from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.loop import Run, Trial
 from bayesdyn.presets import environments
 from bayesdyn.report import write_report
-from bayesdyn.report.animation import _fan
 from bayesdyn.report.canvas import Palette
 from bayesdyn.report.comparing import comparison_table
 from bayesdyn.report.scenarios import scenario
@@ -254,10 +253,10 @@ def test_fan_starts_at_the_state_it_was_imagined_from():
     """With a plan made two steps ago, the first drawn tip is the plan's third: where it thought to be by now."""
     trial = synthetic_trial(1, True, 0.5)
     old = replace(trial, age=torch.full((STEPS,), 2))
-    tips = tip_position(trial.imagined[4])
-    assert torch.equal(_fan(trial, 4), tips)
-    assert torch.equal(_fan(old, 4), tips[2:])
-    assert _fan(trial, STEPS) is None
+    tips, frames = tip_position(trial.imagined[4]), scenario(CARTPOLE_ID).frames
+    assert torch.equal(frames.imagined(trial, 4), tips)
+    assert torch.equal(frames.imagined(old, 4), tips[2:])
+    assert frames.imagined(trial, STEPS) is None
 
 
 @pytest.mark.parametrize("env_id", environments)
