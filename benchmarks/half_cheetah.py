@@ -1,6 +1,6 @@
-"""HalfCheetah (PETS's) in its first 6,000 steps: a learning curve over three seeds with its wall clock.
+"""HalfCheetah (PETS's) in its first 6,000 steps: learning curves with their wall clock.
 
-Six episodes of 1,000 steps, the first random; TRIALS may be raised later, and the runs then go on where they ended. The task has
+Six episodes of 1,000 steps, the first random; TRIALS and SEEDS may be raised: the runs then go on where they ended. The task has
 two modes, running on its legs and sliding on its back, so single returns say little. Published levels are of later steps: PETS
 4,204 ± 789 at 50,000 (POPLIN's table, 4 seeds), 2,795 ± 880 at 200,000 (MBBL's table, another reward and start).
 """
@@ -13,13 +13,14 @@ from benchmarks.control import Study, inform_clock, inform_curve, run_studies, w
 
 TASK = "bayesdyn/PETSHalfCheetah-v0"
 FIRST_SEED = 100  # the preset was chosen by runs on seeds below
+SEEDS = 2
 TRIALS = 5
 WORKERS = 1
 
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
     """Run all seeds; nothing is asked of the returns but that the cheetah learns to run forward at all."""
-    seeds, trials = range(FIRST_SEED, FIRST_SEED + (1 if quick else 3)), 2 if quick else TRIALS
+    seeds, trials = range(FIRST_SEED, FIRST_SEED + (1 if quick else SEEDS)), 2 if quick else TRIALS
     curves = run_studies(acceptance.name, [Study("ensemble", partial(presets.icem, TASK), "ensemble", trials, seeds)], WORKERS)
     write_curves(acceptance.name, curves)
     found = curves["ensemble"]
