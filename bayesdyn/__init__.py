@@ -1,6 +1,19 @@
 """bayesdyn: learned dynamics that know how sure they are, and planners that act on it."""
 
-from bayesdyn import envs, errors, imagination, loop, objectives, planners, posteriors, presets, testing
+from bayesdyn import (
+    envs,
+    errors,
+    imagination,
+    loop,
+    moments,
+    objectives,
+    planners,
+    policies,
+    policy_search,
+    posteriors,
+    presets,
+    testing,
+)
 from bayesdyn.codec import Codec, IdentityCodec, LagCodec
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.distributions import Gaussian, Predictive
@@ -35,8 +48,11 @@ __all__ = [
     "imagination",
     "learn",
     "loop",
+    "moments",
     "objectives",
     "planners",
+    "policies",
+    "policy_search",
     "posteriors",
     "presets",
     "rollout",

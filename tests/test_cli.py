@@ -1,18 +1,23 @@
 """The command line: help for newcomers, exit codes, mistakes in one line, runs that go on, and the demo from end to end."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bayesdyn
-from bayesdyn import loop
+from bayesdyn import loop, presets
 from bayesdyn.cli import app
 from bayesdyn.envs import CARTPOLE_ID
 from bayesdyn.errors import DataError, NumericalError
 from bayesdyn.loop import Run
+from bayesdyn.policies import LinearPolicy, OnFeatures
+from bayesdyn.policy_search import Adam
 from bayesdyn.testing.conformance import shape_checks_off
 
-COMMANDS = ("demo", "learn", "compare", "report")
+COMMANDS = ("demo", "learn", "pilco", "compare", "report")
 
 
 def run(*arguments):
@@ -53,6 +58,8 @@ def test_version():
         (("learn", "bayesdyn/CartPoleSwingup-v0"), f"did you mean '{CARTPOLE_ID}'?"),
         (("learn", CARTPOLE_ID, "--posterior", "ensembel"), "did you mean 'ensemble'? Known: gp, sparse-gp, ensemble"),
         (("learn", CARTPOLE_ID, "--latency", "0"), "latency of more than 0"),
+        (("pilco", "cartpole"), "did you mean 'cart-pole'?"),
+        (("pilco", "pendulum", "--method", "pilko"), "there is no method 'pilko'; did you mean 'pilco'?"),
         (("compare", "quarter-dron"), "known is quarter-drone"),
         (("compare", "quarter-drone", "--posterior", "gpp"), "did you mean 'gp'?"),
         (("compare", "nowhere.csv"), "nowhere.csv"),
@@ -70,7 +77,17 @@ def test_a_mistake_is_one_line_that_helps(arguments, said, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [("learn",), ("learn", CARTPOLE_ID, "--trials", "none"), ("demo", "--seed", "-1"), ("dmeo",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("learn",),
+        ("pilco",),
+        ("pilco", "pendulum", "--trials", "0"),
+        ("learn", CARTPOLE_ID, "--trials", "none"),
+        ("demo", "--seed", "-1"),
+        ("dmeo",),
+    ],
+)
 def test_options_without_meaning_are_mistakes_too(arguments):
     result = run(*arguments)
     assert result.exit_code == 2
@@ -123,6 +140,127 @@ def test_learn_says_where_the_planners_reward_is_not_what_is_paid(tmp_path, monk
     said = " ".join(run("learn", CARTPOLE_ID, "--out", tmp_path).stdout.split())  # wherever the terminal breaks its lines
     assert "averaged over three widths" in said
     assert "environment pays" not in run("learn", "bayesdyn/PETSCartPole-v0", "--out", tmp_path).stdout
+
+
+def little_pilco(name, **changes):
+    """PILCO that hardly searches, of five basis functions unless asked otherwise."""
+    return presets.pilco(name, **{"basis": 5, "searches": 1, "evaluations": 2, **changes})
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A run of PILCO that hardly searches, one controlled trial and then, by the same command, a second; what was said last."""
+    folder, tried = tmp_path_factory.mktemp("searched") / "run", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.scenario_methods, "pilco", little_pilco)
+        for trials in (1, 2):
+            tried.append(run("pilco", "pendulum", "--trials", trials, "--out", folder))
+            tried.append({path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")})
+    return folder, tried
+
+
+def test_pilco_goes_on_where_it_stopped(searched):
+    _, (first, kept, second, later) = searched
+    assert first.exit_code == second.exit_code == 0, first.output + second.output
+    assert {path.parent.name for path in kept} == {"trials", "models", "agents", "rehearsals"}
+    assert {path: later[path] for path in kept} == kept
+    assert len(later) > len(kept)
+
+
+def test_pilco_says_what_came_of_each_trial(searched):
+    folder, (_, _, result, _) = searched
+    lines = result.output.splitlines()
+    (start,) = [place for place, line in enumerate(lines) if "predicted cost" in line and "real cost" in line]
+    for row, trial in zip(lines[start + 1 : start + 4], Run.open(folder).trials, strict=True):
+        assert row.split()[0] == str(trial.index)
+        assert f"{trial.metrics['return']:.2f}" in row
+        assert f"{trial.last('tip_distance'):.3f} m" in row
+        if trial.controlled:
+            assert f"{trial.metrics['predicted_cost']:.2f}" in row
+            assert f"{40 - trial.metrics['return']:.2f}" in row
+    assert "Not solved yet" in result.output
+    assert str(folder / "report.html") in lines[-1]
+    assert "Was the model exploited?" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_another_policy_for_the_same_folder_is_a_mistake(searched, monkeypatch):
+    monkeypatch.setitem(presets.scenario_methods, "pilco", little_pilco)
+    other = run("pilco", "pendulum", "--trials", 1, "--basis", 6, "--out", searched[0])
+    assert other.exit_code == 2
+    assert "basis: 5 there, 6 now" in other.stderr
+    assert "choose another folder" in other.stderr
+
+
+@pytest.fixture
+def unwritten(monkeypatch):
+    """No pages, which take longer than the rest."""
+    monkeypatch.setattr("bayesdyn.cli.searching.write_report", lambda path, runs: path)
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_pilco_stops_when_it_has_solved_the_task_unless_told_to_keep_going(tmp_path, monkeypatch):
+    monkeypatch.setitem(presets.scenario_methods, "pilco", lambda name: little_pilco(name, solved_below=10.0))
+    solved = run("pilco", "pendulum", "--trials", 2, "--out", tmp_path)
+    assert "Solved in controlled trial 1" in solved.output
+    assert len(Run.open(tmp_path).trials) == 2
+    assert run("pilco", "pendulum", "--trials", 2, "--keep-going", "--out", tmp_path).exit_code == 0
+    assert len(Run.open(tmp_path).trials) == 3
+
+
+def test_pilco_makes_the_policy_that_was_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    def record(name, **changes):
+        asked.append((name, changes))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(presets.scenario_methods, "mine", record)
+    assert run("pilco", "cart-pole", "--method", "mine", "--out", tmp_path).exit_code == 130
+    run("pilco", "unicycle", "--method", "mine", "--basis", 7, "--out", tmp_path)
+    assert asked == [("cart-pole", {}), ("unicycle", {"basis": 7})]
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_a_policy_that_stays_at_its_limits_is_warned_of(tmp_path, monkeypatch):
+    def full(scenario, generator):
+        return scenario.act_by(LinearPolicy([[0.0, 0.0, 0.0]], [torch.pi / 2]))
+
+    def task(name):
+        return replace(little_pilco(name), policy=full, optimiser=Adam(steps=1, rate=1e-12))
+
+    monkeypatch.setitem(presets.scenario_methods, "pilco", task)
+    result = run("pilco", "pendulum", "--trials", 1, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    said = "the actions of trial 1 were at their limits in 100 % of its steps"
+    assert said in words(result.output)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_belief_that_explodes_ends_in_one_line_that_says_what_to_change(tmp_path, monkeypatch):
+    def wild(scenario, generator):
+        return OnFeatures(LinearPolicy(torch.full((1, 3), 1e200, dtype=torch.float64), [0.0]), 2, scenario.angles)
+
+    monkeypatch.setitem(presets.scenario_methods, "pilco", lambda name: replace(little_pilco(name), policy=wild))
+    result = run("pilco", "pendulum", "--trials", 1, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "policy search from start 0 failed" in result.stderr
+    assert "smaller actions" in result.stderr
+    assert [trial.controlled for trial in Run.open(tmp_path).trials] == [False]  # what was finished is kept
+
+
+def test_a_process_that_cannot_be_factorised_ends_in_one_line_that_says_what_to_change(tmp_path, monkeypatch):
+    def singular(matrix):
+        raise NumericalError("1 of 1 covariance matrices (40 x 40) are not positive definite")
+
+    monkeypatch.setitem(presets.scenario_methods, "pilco", little_pilco)
+    monkeypatch.setattr("bayesdyn.gaussian_processes.likelihood.jittered_cholesky", singular)
+    monkeypatch.setattr("bayesdyn.gaussian_processes.autograd.jittered_cholesky", singular)
+    result = run("pilco", "pendulum", "--trials", 1, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "not positive definite" in result.stderr
+    assert "Remove duplicate rows" in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from bayesdyn.presets.pddm import pddm
 from bayesdyn.presets.pets import pets
 from bayesdyn.presets.pilco import LiftedCost, PolicyTask, pilco
 from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+from bayesdyn.presets.policy_methods import deep_pilco, mc_pilco
 from bayesdyn.presets.rehearsal import RealRollouts, Rehearsal, real_rollouts, rehearsals, rehearse
 from bayesdyn.presets.scenario_task import ScenarioTask
 from bayesdyn.presets.task import Task
@@ -31,10 +32,12 @@ __all__ = [
     "Scenario",
     "ScenarioTask",
     "Task",
+    "deep_pilco",
     "environments",
     "find",
     "icem",
     "mb_mpc",
+    "mc_pilco",
     "methods",
     "pddm",
     "pets",
@@ -52,7 +55,7 @@ __all__ = [
 methods: dict[str, Callable[[str], Task]] = {"icem": icem, "pets": pets, "pddm": pddm, "mb-mpc": mb_mpc}
 """Methods by the names of the command line: environment id -> `Task`; the first is the one that we recommend."""
 
-scenario_methods: dict[str, Callable[..., ScenarioTask]] = {"pilco": pilco}
+scenario_methods: dict[str, Callable[..., ScenarioTask]] = {"pilco": pilco, "mc-pilco": mc_pilco, "deep-pilco": deep_pilco}
 """Ways of learning PILCO's scenarios by the names of the command line: (scenario, **changes of it) -> `ScenarioTask`."""
 
 tasks: dict[str, Task] = {env_id: icem(env_id) for env_id in environments}

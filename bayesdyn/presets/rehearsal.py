@@ -15,6 +15,7 @@ from bayesdyn.data import load_tensors, make_folder, save_tensors
 from bayesdyn.envs import PlantEnv
 from bayesdyn.errors import FileError
 from bayesdyn.loop import Run, Trial, actions_of
+from bayesdyn.moments import Lift
 from bayesdyn.presets.scenario_task import ScenarioTask
 
 _KIND = "rehearsal"
@@ -43,7 +44,7 @@ class Rehearsal:
     """A controlled trial beside what was predicted of it (`Trial.predictions`).
 
     names       of the coordinates of the state
-    cost        of the trial's steps, [t], on the true states: minus the reward that the agent itself goes by
+    cost        of the trial's steps, [t], on the true states, without its exploration term
     saturated   share of the trial's steps in which every action was within 1 % of its limits
     states      of other real rollouts of the same policy, [T+1, n, S], with their `costs` [T, n] and `furthest` distances [n] from
                 the goal over their last ten steps; n is 0 for an agent that keeps no policy
@@ -141,7 +142,7 @@ def rehearse(task: ScenarioTask, run: Run, *, count: int = 10) -> dict[int, Rehe
                     more = _more(task, cast(PlantEnv, env.unwrapped), agent, trial.index, count)
                 else:
                     more = None
-                kept[trial.index] = _rehearsal(trial, cast(PlantEnv, env.unwrapped), agent.reward, more)
+                kept[trial.index] = _rehearsal(trial, cast(PlantEnv, env.unwrapped), _cost(task), more)
                 if run.folder is not None:
                     make_folder(run.folder / "rehearsals")
                     kept[trial.index].save(run.folder / "rehearsals" / f"{trial.index:03d}.safetensors")
@@ -163,10 +164,15 @@ def _more(task: ScenarioTask, env: PlantEnv, agent: Agent, index: int, count: in
     return real_rollouts(env, agent.act, scenario.horizon, count, generator, scenario.distance)
 
 
-def _rehearsal(trial: Trial, env: PlantEnv, reward: Callable[..., Tensor], more: RealRollouts | None) -> Rehearsal:
+def _cost(task: ScenarioTask) -> Callable[[Tensor], Tensor]:
+    scenario = task.scenario
+    lift = Lift(len(scenario.start_mean), scenario.angles)
+    return lambda states: task.cost(lift(states))
+
+
+def _rehearsal(trial: Trial, env: PlantEnv, cost: Callable[[Tensor], Tensor], more: RealRollouts | None) -> Rehearsal:
     episode, size = trial.episode, trial.episode.states.shape[-1]
     actions, true = episode.actions.double(), trial.infos.get("state", episode.states[1:]).double()
-    before = torch.cat((episode.states[:1].double(), true[:-1]))
     at_limit = actions.abs() >= _AT_THE_LIMIT * torch.from_numpy(env.action_limit)
     if more is None:
         steps = len(episode)
@@ -175,9 +181,9 @@ def _rehearsal(trial: Trial, env: PlantEnv, reward: Callable[..., Tensor], more:
     return Rehearsal(
         trial.index,
         env.plant.observation_names,
-        -reward(before, actions, true),
+        cost(true),
         float(at_limit.all(-1).double().mean()),
         more.states,
-        -reward(more.states[:-1], more.actions, more.states[1:]),
+        cost(more.states[1:]),
         more.furthest,
     )

@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 
+from bayesdyn.agents import Agent
 from bayesdyn.loop import Monitor, Run, Trial
 from bayesdyn.model import DynamicsModel
-from bayesdyn.mpc import MPC
-from bayesdyn.policy_search import PolicyAgent
+from bayesdyn.moments import Cost
 from bayesdyn.presets.pilco_scenarios import Scenario
 
 
@@ -21,13 +21,17 @@ class ScenarioTask(Protocol):
     def scenario(self) -> Scenario:
         """Where it learns."""
 
+    @property
+    def cost(self) -> Cost:
+        """What it learns to keep low, a cost of the lifted state."""
+
     def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
         """Make the Gymnasium environment."""
 
     def model(self) -> DynamicsModel:
         """Make an unfitted model."""
 
-    def agent(self, model: DynamicsModel) -> PolicyAgent | MPC:
+    def agent(self, model: DynamicsModel) -> Agent:
         """Make the agent that acts by the model."""
 
     def solved(self, trial: Trial) -> bool:

@@ -4,6 +4,7 @@ import datetime
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from bayesdyn.report.canvas import Palette
 from bayesdyn.report.comparing import comparison_appendix, comparison_sections, recording_of
 from bayesdyn.report.content import Page, Table
 from bayesdyn.report.running import run_appendix, run_sections, run_tile
-from bayesdyn.report.scenarios import Scenario, scenario
+from bayesdyn.report.scenarios import Scenario, scenario, with_preset_reward
 from bayesdyn.report.searching import searched
 
 _NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
@@ -87,11 +88,14 @@ def _by_environment(runs: Mapping[str, Run]) -> list[tuple[Scenario, dict[str, R
     for name, run in runs.items():
         options = json.dumps(run.config.get("environment_options", {}), sort_keys=True)
         groups.setdefault(f"{run.config['environment']} {options}", {})[name] = run
-    return [(_scenario_of(next(iter(members.values()))), members) for members in groups.values()]
+    return [(_scenario_of(members), members) for members in groups.values()]
 
 
-def _scenario_of(run: Run) -> Scenario:
-    return scenario(run.config["environment"], run.config.get("environment_options"))
+def _scenario_of(members: Mapping[str, Run]) -> Scenario:
+    run = next(iter(members.values()))
+    place = scenario(run.config["environment"], run.config.get("environment_options"))
+    # What the presets say of their reward is so of the runs that plan with it.
+    return place if any(map(with_preset_reward, members.values())) else replace(place, differs="")
 
 
 def _title(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:

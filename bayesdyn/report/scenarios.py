@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bayesdyn import presets
+from bayesdyn.data.describe import describe
 from bayesdyn.envs import CARTPOLE_ID, HANGING, UPRIGHT, Chain
 from bayesdyn.envs.drawing import SUCCESS_METRES, VIEW_METRES
 from bayesdyn.loop import Run, Trial
@@ -129,6 +130,12 @@ def scenario(environment: str, options: Mapping[str, Any] | None = None) -> Scen
     info_name, unit = _DISTANCES[known.distance]
     told = replace(stranger, info=known.distance, info_name=info_name, unit=unit, solved=known.solved_below)
     return _drawn(told, environment, options or {})
+
+
+def with_preset_reward(run: Run) -> bool:
+    """Whether the agent of a run planned with the reward that the presets have for its environment."""
+    known, agent = environments.get(run.config["environment"]), run.config.get("agent")
+    return known is not None and isinstance(agent, Mapping) and agent.get("reward") == describe(known.reward)
 
 
 def _of(known: Environment) -> Scenario:

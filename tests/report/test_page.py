@@ -14,6 +14,7 @@ from PIL import Image
 
 from bayesdyn.codec import Codec
 from bayesdyn.data import Episode, Transitions
+from bayesdyn.data.describe import describe
 from bayesdyn.envs import CARTPOLE_ID, tip_distance, tip_position
 from bayesdyn.errors import FileError
 from bayesdyn.evaluation import Comparison, compare
@@ -63,7 +64,8 @@ def synthetic_trial(index, controlled, closeness, seed=0):
 
 
 def synthetic_run(folder, posterior, trials=3, seed=0):
-    run = Run.start(folder, {"environment": CARTPOLE_ID, "posterior": {"class": posterior}, "agent": "MPC(...)", "seed": seed})
+    agent = {"class": "MPC", "reward": describe(environments[CARTPOLE_ID].reward)}
+    run = Run.start(folder, {"environment": CARTPOLE_ID, "posterior": {"class": posterior}, "agent": agent, "seed": seed})
     for index in range(trials + 1):
         run.add(synthetic_trial(index, index > 0, index / trials, seed))
     return run

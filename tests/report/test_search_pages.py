@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from bayesdyn.loop import Run, Trial
 from bayesdyn.report import write_report
 from bayesdyn.report.animation import UnicycleFrames, _first_unicycle, save_trial_animation
 from bayesdyn.report.canvas import Palette
+from bayesdyn.report.running import run_appendix
 from bayesdyn.report.scenarios import scenario
 from bayesdyn.report.searching import predicted_total, search_sections, searched
 from bayesdyn.testing.conformance import shape_checks_off
@@ -161,6 +163,16 @@ def test_what_was_not_rehearsed_is_drawn_as_it_was_predicted(pendulum):
     costs, states = search_sections({"pilco": only}, scenario(run.config["environment"]), Palette(["pilco"]))
     assert [picture.title for picture in costs.pictures] == ["Trial 1, step by step", "Trial 2, step by step"]
     assert [picture.title for picture in states.pictures] == ["coordinate 0", "coordinate 1"]
+
+
+def test_the_page_repeats_that_a_policy_stays_at_its_limits(pendulum, tmp_path):
+    run, page = pendulum
+    said = "the actions of trial 2 were at their limits in 95 % of its steps"
+    assert said not in page
+    (tmp_path / "rehearsals").mkdir()
+    replace(presets.rehearsals(run)[2], saturated=0.95).save(tmp_path / "rehearsals" / "002.safetensors")
+    facts = run_appendix("pilco", Run(tmp_path, run.config, run.trials))[1]
+    assert said in {row[0].text: row[1].text for row in facts.rows}["warnings"]
 
 
 def test_a_run_of_plans_is_none_of_policies(pendulum):
