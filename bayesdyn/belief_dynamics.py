@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import fit_for_arrays
+from bayesdyn.belief_steps import ArrayStep
 from bayesdyn.beliefs import MomentMap, Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.moments.lift import Lift
@@ -94,6 +96,13 @@ class BeliefDynamics:
         seen = lifted.gain @ (from_state + decided.gain @ from_action)
         return Moments(*moved, torch.diag(self._kept.to(lifted.cov)) + seen @ change.gain)
 
+    def on_arrays(self, control: MomentMap) -> ArrayStep | None:
+        """Return the step under a control on arrays; None if a map of it has none, and with `observation_noise`."""
+        lift, decide, change = self.lift.on_arrays(), control.on_arrays(), self.change.on_arrays()
+        if self.observation_noise is not None or lift is None or decide is None or change is None:
+            return None
+        return ArrayStep(lift, decide, change, torch.cat((self._from_state, self._from_action)).numpy(), self._kept.numpy())
+
     def _step(self, belief: Belief, control: MomentMap) -> tuple[Belief, Moments, Moments, Moments]:
         """Return the next belief, and the moments of lift, control and change."""
         lifted = self.lift.moments(*belief)
@@ -130,6 +139,9 @@ def propagate(dynamics: BeliefDynamics, control: MomentMap, start: Belief, horiz
     Raises `ShapeError` for a start of another size; beliefs that are not finite are returned as they are.
     """
     check_belief(*start, dynamics.state_size, "the start of a propagation")
+    step = dynamics.on_arrays(control) if fit_for_arrays(*start) else None
+    if step is not None:
+        return Belief(*step.propagate(*start, horizon))
     path = [start]
     for _ in range(horizon):
         path.append(dynamics.step(path[-1], control))

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap
 from bayesdyn.errors import ShapeError
 
 
@@ -36,6 +38,10 @@ class MomentMap(ABC):
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
         """Return mean [..., E], covariance [..., E, E] and gain [..., D, E] of the output for x ~ N(mean, cov)."""
 
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the same map of float64 arrays with a reverse mode of its own, on the CPU; None if it has none."""
+        return None
+
     def then(self, after: "MomentMap") -> "MomentMap":
         """Return the map z = after(self(x)), whose input-output covariance treats x, y and z as jointly Gaussian."""
         return Chain(self, after)
@@ -63,6 +69,11 @@ class Chain(MomentMap):
         after = self.second.moments(between.mean, between.cov)
         return Moments(after.mean, after.cov, between.gain @ after.gain)
 
+    def on_arrays(self) -> ArrayMap | None:
+        """Return one after the other, if both have arrays."""
+        first, second = self.first.on_arrays(), self.second.on_arrays()
+        return None if first is None or second is None else first.then(second)
+
 
 class Rescaled(MomentMap):
     """A map between whitened quantities, in the units that they have outside."""
@@ -87,7 +98,7 @@ class Rescaled(MomentMap):
         )
 
 
-def check_belief(mean: Tensor, cov: Tensor, size: int, what: str) -> None:
+def check_belief(mean: Tensor | np.ndarray, cov: Tensor | np.ndarray, size: int, what: str) -> None:
     """Raise `ShapeError` unless mean is [..., size] and cov [..., size, size] with the same leading axes.
 
     >>> check_belief(torch.zeros(3), torch.zeros(2, 2), 3, "a policy of 3 inputs")

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
+from bayesdyn.errors import NumericalError, ShapeError
 
 BROKEN_BELIEF = (
     "the covariance of a belief is not finite, or has negative eigenvalues beyond rounding: the trajectory has exploded, or the "
@@ -51,14 +51,6 @@ def check_factors(factors: GPFactors) -> None:
             raise ShapeError(
                 f"{name} wants shape {list(wanted[name])} for E = {outputs}, N = {rows}, D = {inputs}; got {list(tensor.shape)}"
             )
-
-
-def check_first_derivative() -> None:
-    """Raise `ConfigurationError` inside a backward pass that is itself to be differentiated: the answer would lack terms."""
-    if torch.is_grad_enabled():
-        raise ConfigurationError(
-            "moments in closed form are differentiable once; for second derivatives take GPMoments.taped() or taped_rbf_moments"
-        )
 
 
 def belief_cholesky(matrix: Float[Tensor, "*batch D D"]) -> Float[Tensor, "*batch D D"]:

@@ -1,14 +1,15 @@
 """Moments of a Gaussian process with their whole Jacobian in closed form: the backward pass is then one small product."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, check_first_derivative, lower_pairs
+from bayesdyn.belief_arrays import ArrayMoments, PullBack, Slopes
+from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, lower_pairs
 from bayesdyn.gaussian_processes.moment_kernel import LANES
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
@@ -224,25 +225,16 @@ def _slopes_of_cov(small: Smoothing, precisions: Precisions, base: np.ndarray, s
     return np.concatenate([to_mean, symmetric.reshape(*to_mean.shape[:-1], -1)], -1)
 
 
-class JacobianMoments(torch.autograd.Function):
-    """Mean [B, E], covariance [B, E, E] and gain [B, D, E] at (μ [B, D], Σ [B, D, D]), the Jacobian found in the forward pass.
+def jacobian_moments(prepared: Prepared, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+    """Return the moments at arrays, the Jacobian found beside them, and the products with it.
 
-    Saved are (E + E² + DE)(D + D²) numbers per belief and nothing of the size of the data. Once differentiable.
+    Kept are (E + E² + DE)(D + D²) numbers per belief and nothing of the size of the data.
     """
+    found = linearised(prepared, mean, cov, gradient=gradient)
 
-    @staticmethod
-    def forward(ctx: Any, mean: Tensor, cov: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the moments."""
-        gradient = bool(ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
-        found = linearised(prepared, mean.detach().numpy(), cov.detach().numpy(), gradient=gradient)
-        ctx.jacobian = found.jacobian
-        return torch.from_numpy(found.mean), torch.from_numpy(found.cov), torch.from_numpy(found.gain.copy())
+    def pull_back(to: ArrayMoments) -> Slopes:
+        size, rows = mean.shape[-1], np.concatenate([part.reshape(len(part), -1) for part in to], 1)
+        product = (rows[:, None] @ found.jacobian)[:, 0]
+        return Slopes(product[:, :size], product[:, size:].reshape(-1, size, size))
 
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Return the products of the gradients with the Jacobian."""
-        check_first_derivative()
-        size = outer[2].shape[1]
-        rows = np.concatenate([part.numpy().reshape(len(part), -1) for part in outer], 1)
-        product = (rows[:, None] @ ctx.jacobian)[:, 0]
-        return torch.from_numpy(product[:, :size]), torch.from_numpy(product[:, size:].reshape(-1, size, size)), None
+    return ArrayMoments(found.mean, found.cov, found.gain), pull_back

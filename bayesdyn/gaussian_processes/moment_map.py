@@ -1,16 +1,18 @@
 """Exact moment matching through Gaussian processes with squared-exponential kernels: the map that PILCO propagates beliefs with."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack
 from bayesdyn.beliefs import MomentMap, Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, check_factors
-from bayesdyn.gaussian_processes.moment_jacobian import JacobianMoments, Prepared
+from bayesdyn.gaussian_processes.moment_jacobian import Prepared, jacobian_moments
 from bayesdyn.gaussian_processes.moment_rbf import rbf_moments, rbf_weights
 from bayesdyn.gaussian_processes.moment_taped import Parts, taped_parts
 from bayesdyn.kernels import RBF
@@ -91,7 +93,7 @@ class GPMoments(MomentMap):
             return self.taped().moments(mean, cov)
         inputs, outputs = self.sizes
         flat, flat_cov = mean.reshape(-1, inputs).to(self.dtype), cov.reshape(-1, inputs, inputs).to(self.dtype)
-        centre, spread, gain = JacobianMoments.apply(flat, flat_cov, self._prepared)
+        centre, spread, gain = ArrayMap(partial(jacobian_moments, self._prepared)).at(flat, flat_cov)
         if self.noise_var is not None:
             spread = spread + torch.diag_embed(self.noise_var)
         batch, dtype = mean.shape[:-1], mean.dtype
@@ -100,6 +102,20 @@ class GPMoments(MomentMap):
             spread.reshape(*batch, outputs, outputs).to(dtype),
             gain.reshape(*batch, inputs, outputs).to(dtype),
         )
+
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the same on arrays."""
+        if self.factors.points.device.type != "cpu" or self.dtype != torch.float64:
+            return None
+        prepared, offset = self._prepared, self.offset.detach().numpy()
+        noise = np.zeros(()) if self.noise_var is None else np.diag(self.noise_var.detach().numpy())
+
+        def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+            check_belief(mean, cov, self.sizes[0], f"a Gaussian process of {self.sizes[0]} inputs")
+            found, pull_back = jacobian_moments(prepared, mean, cov, gradient)
+            return ArrayMoments(found.mean + offset, found.cov + noise, found.gain), pull_back
+
+        return ArrayMap(forward)
 
     def split(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> CovarianceParts:
         """Return the covariance of f(x) in its two parts, both at least 0; `noise_var` is in neither."""

@@ -1,12 +1,13 @@
 """Moments of radial basis functions with gradients to centres, weights and length-scales in closed form."""
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bayesdyn.gaussian_processes.moment_factors import check_first_derivative
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, Slopes
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
@@ -125,20 +126,18 @@ def pull_back(at: Evaluated, to_mean: np.ndarray, to_cov: np.ndarray, to_gain: n
     )
 
 
-class RadialMoments(torch.autograd.Function):
-    """Mean [B, E], covariance [B, E, E] and gain [B, D, E] of radial basis functions, once differentiable in all five tensors."""
+def radial_arrays(centres: Tensor, beta: Tensor, lengthscale: Tensor) -> ArrayMap:
+    """Return the moments on arrays, with gradients to centres [nc, D], weights [E, nc] and length-scales [E, D] on the CPU."""
+    tensors = (centres, beta, lengthscale)
+    arrays = [tensor.detach().numpy() for tensor in tensors]
 
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the moments at mean, cov, centres, beta, lengthscale."""
-        mean, cov, ctx.at = evaluate(*(tensor.detach().numpy() for tensor in inputs))
-        gain = torch.from_numpy(ctx.at.gain.swapaxes(-1, -2).copy())
-        return torch.from_numpy(mean.copy()), torch.from_numpy(cov), gain
+    def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+        centre, spread, at = evaluate(mean, cov, *arrays)
+        return ArrayMoments(centre, spread, at.gain.swapaxes(-1, -2)), partial(_slopes, at)
 
-    @staticmethod
-    def backward(ctx: Any, to_mean: Tensor, to_cov: Tensor, to_gain: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradients to all five."""
-        check_first_derivative()
-        with np.errstate(under="ignore"):
-            found = pull_back(ctx.at, to_mean.numpy(), to_cov.numpy(), to_gain.numpy().swapaxes(-1, -2))
-        return tuple(torch.from_numpy(gradient) for gradient in found)
+    return ArrayMap(forward, tensors)
+
+
+def _slopes(at: Evaluated, to: ArrayMoments) -> Slopes:
+    to_mean, to_cov, *to_parameters = pull_back(at, to.mean, to.cov, to.gain.swapaxes(-1, -2))
+    return Slopes(to_mean, to_cov, tuple(to_parameters))

@@ -1,13 +1,15 @@
 """Radial basis functions as a deterministic Gaussian process: their moments at a Gaussian input, and weights from targets."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, fit_for_arrays
 from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import NumericalError
 from bayesdyn.gaussian_processes.moment_factors import GPFactors
-from bayesdyn.gaussian_processes.moment_radial import RadialMoments
+from bayesdyn.gaussian_processes.moment_radial import radial_arrays
 from bayesdyn.gaussian_processes.moment_taped import taped_parts
 
 
@@ -32,11 +34,27 @@ def rbf_moments(
         return taped_rbf_moments(mean, cov, centres, beta, lengthscale, jitter)
     size, outputs, batch = centres.shape[-1], len(beta), mean.shape[:-1]
     check_belief(mean, cov, size, f"radial basis functions of {size} inputs")
-    centre, spread, gain = RadialMoments.apply(mean.reshape(-1, size), cov.reshape(-1, size, size), centres, beta, lengthscale)
+    centre, spread, gain = radial_arrays(centres, beta, lengthscale).at(mean.reshape(-1, size), cov.reshape(-1, size, size))
     added = jitter * torch.eye(outputs, dtype=spread.dtype)
     return Moments(
         centre.reshape(*batch, outputs), (spread + added).reshape(*batch, outputs, outputs), gain.reshape(*batch, size, outputs)
     )
+
+
+def rbf_arrays(
+    centres: Float[Tensor, "nc D"], beta: Float[Tensor, "E nc"], lengthscale: Float[Tensor, "E D"], jitter: float = 1e-6
+) -> ArrayMap | None:
+    """Return `rbf_moments` on arrays; None unless all tensors are float64 on the CPU."""
+    if not fit_for_arrays(centres, beta, lengthscale):
+        return None
+    inner, added = radial_arrays(centres, beta, lengthscale), jitter * np.eye(len(beta))
+
+    def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+        check_belief(mean, cov, centres.shape[1], f"radial basis functions of {centres.shape[1]} inputs")
+        found, pull_back = inner.forward(mean, cov, gradient)
+        return found._replace(cov=found.cov + added), pull_back
+
+    return ArrayMap(forward, inner.parameters)
 
 
 def taped_rbf_moments(

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, Slopes, fit_for_arrays
 from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.moments.points import PointMap
@@ -38,6 +40,10 @@ class Linear(PointMap):
         weight = self.weight.to(mean)
         return Moments(self(mean), weight @ cov @ weight.mT, weight.mT.expand(*mean.shape, -1))
 
+    def on_arrays(self) -> ArrayMap | None:
+        """Return W x + b on arrays, differentiable in W and b."""
+        return affine_arrays(self.weight, self.offset)
+
 
 class Columns(PointMap):
     """The choice of coordinates of x [D], in the order given: mean μ[c], cov Σ[c, c], gain the columns c of I.
@@ -65,6 +71,39 @@ class Columns(PointMap):
         check_belief(mean, cov, self.size, "a choice of columns")
         chosen = self._chosen.to(mean)
         return Moments(mean @ chosen, chosen.mT @ cov @ chosen, chosen.expand(*mean.shape, -1))
+
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the choice on arrays."""
+        chosen, index, across = self._chosen.numpy(), np.array(self.columns), np.ix_(self.columns, self.columns)
+
+        def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+            check_belief(mean, cov, self.size, "a choice of columns")
+            gain = np.broadcast_to(chosen, (len(mean), *chosen.shape))
+            return ArrayMoments(mean[:, index], cov[:, across[0], across[1]], gain), pull_back
+
+        def pull_back(to: ArrayMoments) -> Slopes:
+            return Slopes(to.mean @ chosen.T, chosen @ to.cov @ chosen.T)
+
+        return ArrayMap(forward)
+
+
+def affine_arrays(weight: Float[Tensor, "E D"], offset: Float[Tensor, "E"]) -> ArrayMap | None:
+    """Return W x + b on arrays, differentiable in W and b; None unless both are float64 on the CPU."""
+    if not fit_for_arrays(weight, offset):
+        return None
+    w, b = weight.detach().numpy(), offset.detach().numpy()
+
+    def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+        check_belief(mean, cov, w.shape[1], "a linear map")
+        seen = w @ cov
+
+        def pull_back(to: ArrayMoments) -> Slopes:
+            to_weight = (to.cov + to.cov.swapaxes(-1, -2)) @ seen + to.mean[:, :, None] * mean[:, None] + to.gain.swapaxes(-1, -2)
+            return Slopes(to.mean @ w, w.T @ to.cov @ w, (to_weight.sum(0), to.mean.sum(0)))
+
+        return ArrayMoments(mean @ w.T + b, seen @ w.T, np.broadcast_to(w.T, (len(mean), *w.T.shape))), pull_back
+
+    return ArrayMap(forward, (weight, offset))
 
 
 def as_tensor(values: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:

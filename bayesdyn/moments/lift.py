@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, Slopes
 from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.moments.points import PointMap
-from bayesdyn.moments.waves import Array, Backend, backend, waves, waves_gradient
+from bayesdyn.moments.waves import Array, Backend, Waves, backend, waves, waves_gradient
 
 
 class Lift(PointMap):
@@ -49,10 +51,23 @@ class Lift(PointMap):
     def moments(self, mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"]) -> Moments:
         """Return the exact moments of the lifted state; raises `ShapeError` for a belief of another size."""
         check_belief(mean, cov, self.state_size, "a lifted state")
-        kind = mean.dtype, mean.device
+        return Moments(*_Lift.apply(mean, cov, self._constants(mean.dtype, mean.device)))
+
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the same on arrays."""
+        return ArrayMap(self.forward)
+
+    def forward(self, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+        """Return the moments at arrays, and the way back."""
+        constants = self._constants(torch.float64, _CPU)
+        found, answer = _forward(constants, mean, cov)
+        return ArrayMoments(*answer), lambda to: Slopes(*_backward(constants, found, *to))
+
+    def _constants(self, dtype: torch.dtype, device: torch.device) -> "_Constants":
+        kind = dtype, device
         if kind not in self._ready:
             self._ready[kind] = _constants(self, *kind)
-        return Moments(*_Lift.apply(mean, cov, self._ready[kind]))
+        return self._ready[kind]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the constants behind: copies make their own."""
@@ -74,6 +89,9 @@ def lift(mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"], angl
     [0.0, 0.0, 1.0]
     """
     return Lift(mean.shape[-1], angles).moments(mean, cov)
+
+
+_CPU = torch.device("cpu")
 
 
 class _Constants(NamedTuple):
@@ -101,33 +119,47 @@ def _constants(lift: Lift, dtype: torch.dtype, device: torch.device) -> _Constan
     return _Constants(chosen, *(chosen.cut(t) for t in tensors))
 
 
+class _Found(NamedTuple):
+    waves: Waves
+    columns: Array  # [..., S, 2k]: the covariance of state and phases
+
+
+def _forward(constants: _Constants, m: Array, s: Array) -> tuple[_Found, tuple[Array, Array, Array]]:
+    (xp, pick, *_), angles, rows, values, slopes, _, selected, identity, _ = constants
+    angle, columns = pick(m, angles, -1), pick(s, rows, -1)
+    circle = xp.concatenate((sin := xp.sin(angle), xp.cos(angle), -sin), -1)
+    found = waves(xp, pick(circle, values, -1), pick(circle, slopes, -1), pick(columns, rows, -2))
+    slope = found.slope[..., None, :]
+    cross = columns * slope
+    upper = xp.concatenate((s, cross), -1)
+    lower = xp.concatenate((cross.swapaxes(-1, -2), found.cov), -1)
+    gain = xp.concatenate((0.0 * s, selected * slope), -1) + identity
+    return _Found(found, columns), (xp.concatenate((m, found.mean), -1), xp.concatenate((upper, lower), -2), gain)
+
+
+def _backward(constants: _Constants, found: _Found, m: Array, c: Array, g: Array) -> tuple[Array, Array]:
+    _, _, _, _, _, select, selected, identity, square = constants
+    size = len(identity)
+    cross = c[..., :size, size:] + c[..., size:, :size].swapaxes(-1, -2)
+    slope = (cross * found.columns + g[..., size:] * selected).sum(-2)
+    to_phase = waves_gradient(found.waves, m[..., size:], slope, c[..., size:, size:], square)
+    to_mean = m[..., :size] + to_phase.mean @ select
+    return to_mean, c[..., :size, :size] + (cross * found.waves.slope[..., None, :] + selected @ to_phase.cov) @ select
+
+
 class _Lift(torch.autograd.Function):
     """Mean, covariance and gain of the lifted state."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, cov: Tensor, constants: _Constants) -> tuple[Tensor, Tensor, Tensor]:
-        (xp, pick, cut, tensor), angles, rows, values, slopes, _, selected, identity, _ = constants
-        m, s = cut(mean), cut(cov)
-        angle, columns = pick(m, angles, -1), pick(s, rows, -1)
-        circle = xp.concatenate((sin := xp.sin(angle), xp.cos(angle), -sin), -1)
-        found = waves(xp, pick(circle, values, -1), pick(circle, slopes, -1), pick(columns, rows, -2))
-        slope = found.slope[..., None, :]
-        cross = columns * slope
-        upper = xp.concatenate((s, cross), -1)
-        lower = xp.concatenate((cross.swapaxes(-1, -2), found.cov), -1)
-        gain = xp.concatenate((0.0 * s, selected * slope), -1) + identity
-        ctx.found, ctx.columns, ctx.constants = found, columns, constants
-        return tensor(xp.concatenate((m, found.mean), -1)), tensor(xp.concatenate((upper, lower), -2)), tensor(gain)
+        _, _, cut, tensor = constants.backend
+        ctx.found, answer = _forward(constants, cut(mean), cut(cov))
+        ctx.constants = constants
+        return tensor(answer[0]), tensor(answer[1]), tensor(answer[2])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, mean: Tensor, cov: Tensor, gain: Tensor) -> tuple[Tensor, Tensor, None]:
-        (_, _, cut, tensor), _, _, _, _, select, selected, identity, square = ctx.constants
-        m, c, g = cut(mean), cut(cov), cut(gain)
-        size = len(identity)
-        cross = c[..., :size, size:] + c[..., size:, :size].swapaxes(-1, -2)
-        slope = (cross * ctx.columns + g[..., size:] * selected).sum(-2)
-        to_phase = waves_gradient(ctx.found, m[..., size:], slope, c[..., size:, size:], square)
-        to_mean = m[..., :size] + to_phase.mean @ select
-        to_cov = c[..., :size, :size] + (cross * ctx.found.slope[..., None, :] + selected @ to_phase.cov) @ select
+        _, _, cut, tensor = ctx.constants.backend
+        to_mean, to_cov = _backward(ctx.constants, ctx.found, cut(mean), cut(cov), cut(gain))
         return tensor(to_mean), tensor(to_cov), None

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap
 from bayesdyn.beliefs import MomentMap, Moments
 
 
@@ -39,3 +40,7 @@ class Joined(PointMap):
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
         """Return the moments of the second map's output."""
         return self.first.then(self.second).moments(mean, cov)
+
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the arrays of `then`."""
+        return self.first.then(self.second).on_arrays()

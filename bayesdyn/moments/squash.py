@@ -4,10 +4,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack
 from bayesdyn.beliefs import Moments
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.moments.points import PointMap
@@ -31,12 +33,20 @@ class Squash(PointMap):
         """Return the exact moments of the squashed numbers."""
         return self._sine(mean.shape).moments(mean, cov)
 
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the squash on arrays."""
+
+        def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+            return self._sine(mean.shape).forward(mean, cov, gradient)
+
+        return ArrayMap(forward)
+
     @property
     @abstractmethod
     def harmonics(self) -> tuple[tuple[float, float], ...]:
         """Pairs (frequency, weight): the squash is amplitude · Σ weight · sin(frequency · x)."""
 
-    def _sine(self, shape: torch.Size) -> Sine:
+    def _sine(self, shape: tuple[int, ...]) -> Sine:
         if len(self.amplitude) not in (1, shape[-1]):
             raise ShapeError(f"a squash of {len(self.amplitude)} amplitudes wants as many coordinates; got {list(shape)}")
         return _sine(self.amplitude, self.harmonics, shape[-1])

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bayesdyn.belief_arrays import ArrayMap
 from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import ShapeError
 from bayesdyn.moments import PointMap
-from bayesdyn.moments.affine import as_tensor
+from bayesdyn.moments.affine import affine_arrays, as_tensor
 from bayesdyn.policies.base import Policy
 
 
@@ -64,6 +65,10 @@ class LinearMap(PointMap):
         """Return the exact moments."""
         check_belief(mean, cov, self.weight.shape[1], "a linear policy")
         return Moments(self(mean), self.weight @ cov @ self.weight.mT, self.weight.mT.expand(*mean.shape, -1))
+
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the same on arrays, differentiable in weight and bias."""
+        return affine_arrays(self.weight, self.bias)
 
 
 def parameter(values: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> nn.Parameter:

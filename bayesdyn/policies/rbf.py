@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bayesdyn.belief_arrays import ArrayMap
 from bayesdyn.beliefs import Moments
 from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.gaussian_processes.moment_map import rbf_moments, rbf_weights
+from bayesdyn.gaussian_processes.moment_rbf import rbf_arrays, rbf_moments, rbf_weights
 from bayesdyn.moments import PointMap
 from bayesdyn.policies.base import Policy
 from bayesdyn.policies.linear import parameter
@@ -109,3 +110,7 @@ class RBFMap(PointMap):
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
         """Return the exact moments, 1e-6 added to the variances."""
         return rbf_moments(mean, cov, self.centres, self.weights, self.lengthscale)
+
+    def on_arrays(self) -> ArrayMap | None:
+        """Return the same on arrays, differentiable in centres, weights and length-scales."""
+        return rbf_arrays(self.centres, self.weights, self.lengthscale)
