@@ -1,6 +1,7 @@
 """Moments of a Gaussian process with their whole Jacobian in closed form: the backward pass is then one small product."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from bayesdyn.belief_arrays import ArrayMoments, PullBack, Slopes
 from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, lower_pairs
-from bayesdyn.gaussian_processes.moment_kernel import LANES
+from bayesdyn.gaussian_processes.moment_kernel import LANES, Compact, installed
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
@@ -18,7 +19,10 @@ from bayesdyn.gaussian_processes.moment_taped import exponent_limit
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What a map of fixed factors computes once: arrays, pairs (those with a = b first) and W = ββᵀ - A."""
+    """What a map of fixed factors computes once: arrays, pairs (those with a = b first) and W = ββᵀ - A.
+
+    Of W, which is symmetric, only the lower triangle is kept, its diagonal halved: W is that and its transpose together.
+    """
 
     factors: GPFactors
     points: np.ndarray  # [E, N, D]
@@ -40,11 +44,40 @@ class Prepared:
         weight = None
         if uncertainty is not None:
             missing = -beta.shape[1] % LANES
-            weight = functional.pad(
-                beta.unsqueeze(-1) * beta.unsqueeze(-2) - uncertainty.precision.detach(), (0, missing, 0, missing)
-            )
+            whole = beta.unsqueeze(-1) * beta.unsqueeze(-2) - uncertainty.precision.detach()
+            lower = whole.tril() - 0.5 * torch.diag_embed(whole.diagonal(dim1=-2, dim2=-1))
+            weight = functional.pad(lower, (0, missing, 0, missing))
         precisions = Precisions.of(lengthscale.numpy(), left, right)
         return cls(factors, points.numpy(), beta.numpy(), signal_var.log().numpy(), precisions, position, weight)
+
+    @cached_property
+    def compact(self) -> Compact:
+        """The same for the compiled kernel, with the inverses of L and R.
+
+        L⁻¹q from the inverse of the triangular L is as accurate as a solve; what would lose digits is (LLᵀ)⁻¹.
+        """
+        count = self.beta.shape[1]
+        missing = -count % LANES
+        uncertainty = self.factors.uncertainty
+        root = None if uncertainty is None else _inverse(uncertainty.root, missing)
+        reduction = None if uncertainty is None or uncertainty.reduction is None else _inverse(uncertainty.reduction, missing)
+        return Compact(
+            np.ascontiguousarray(np.pad(self.points.swapaxes(-1, -2), ((0, 0), (0, 0), (0, missing)))),
+            np.pad(self.beta, ((0, 0), (0, missing))),
+            np.ascontiguousarray(self.log_signal),
+            np.ascontiguousarray(self.factors.signal_var.detach().numpy()),
+            np.ascontiguousarray(self.precisions.own),
+            None if self.weight is None else self.weight.numpy(),
+            root,
+            reduction,
+            count,
+        )
+
+
+def _inverse(factor: Tensor, missing: int) -> np.ndarray:
+    eye = torch.eye(factor.shape[-1], dtype=factor.dtype).expand_as(factor)
+    inverse = torch.linalg.solve_triangular(factor.detach(), eye, upper=False)
+    return functional.pad(inverse, (0, missing, 0, missing)).contiguous().numpy()
 
 
 class Linearised(NamedTuple):
@@ -75,7 +108,9 @@ def linearised(prepared: Prepared, mean: np.ndarray, cov: np.ndarray, *, gradien
 
     where differences are written as products of `Smoothing`, so that they too keep their digits as Σ -> 0.
     """
-    size = mean.shape[-1]
+    size, kernel = mean.shape[-1], installed() if mean.dtype == np.float64 else None
+    if kernel is not None:
+        return Linearised(*kernel.linearised(prepared.compact, mean, cov, gradient=gradient))
     with np.errstate(under="ignore"):
         small = smoothing(cov, prepared.precisions)
         nu = prepared.points - mean[:, None, None]
@@ -136,6 +171,11 @@ def _pairs(
         row_sums[:, chosen] = found.rows.reshape(row_sums[:, chosen].shape)
         if column_sums is not None and found.columns is not None:
             column_sums[:, chosen] = found.columns.reshape(column_sums[:, chosen].shape)
+    # What was summed over the lower triangles alone is one half; the other is its transpose.
+    if column_sums is None:
+        row_sums[:, :certain] *= 2
+    else:
+        row_sums[:, :certain] += column_sums[:, :certain, 0]
     left_mass = by_column * row_sums
     values = left_mass.sum(-1)
     known = None if uncertainty is None else _known(uncertainty, q, lifted, gradient=gradient)
@@ -144,7 +184,9 @@ def _pairs(
     if column_sums is None:
         return None, values
     right_mass = by_row * column_sums[:, :, 0]
+    right_mass[:, :certain] = left_mass[:, :certain]
     cross = column_sums @ (by_row[..., None] * second)
+    cross[:, :certain] += cross[:, :certain].swapaxes(-1, -2).copy()
     if known is not None:
         mass, moments = known
         left_mass[:, :outputs] -= mass

@@ -1,7 +1,7 @@
-"""The optional compiled kernel of moment matching: sums over all pairs of points in registers.
+"""The optional compiled kernel of moment matching: whole moments with their Jacobian, no matrix of pairs ever stored.
 
-`python -m bayesdyn.gaussian_processes.compile_moments` makes it, once. From then on `pair_sums` uses it for float64 on a CPU;
-without it nothing changes but the speed. Answers differ by rounding only.
+`python -m bayesdyn.gaussian_processes.compile_moments` makes it, once. From then on it is used for float64 on a CPU; without it
+nothing changes but the speed. Answers differ by rounding only.
 """
 
 import ctypes
@@ -11,22 +11,65 @@ import os
 import platform
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-SOURCE = Path(__file__).with_name("moment_pairs.cpp")
+from bayesdyn.errors import NumericalError
+from bayesdyn.gaussian_processes.moment_factors import BROKEN_BELIEF
+
+# The first includes the others.
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("moment_gp.cpp", "moment_small.cpp", "moment_pairs.cpp"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 LANES = 4  # sizes are multiples of this
 
 
-class PairKernel:
+class Compact(NamedTuple):
+    """Gaussian processes as the kernel reads them: points filled up to a multiple of 4, n; matrices lower triangular."""
+
+    points: np.ndarray  # [E, D, n]
+    beta: np.ndarray  # [E, n]
+    log_signal: np.ndarray  # [E]
+    signal_var: np.ndarray  # [E]
+    own: np.ndarray  # [E, D], inverse squares of the length-scales
+    weight: np.ndarray | None  # [E, n, n]: W, half of it on the diagonal
+    root: np.ndarray | None  # [E, n, n]: inverses of L and of R
+    reduction: np.ndarray | None
+    rows: int  # how many points there are
+
+
+class _Compact(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in Compact._fields[:-1]] + [
+        (name, ctypes.c_long) for name in ("outputs", "count", "size", "width")
+    ]
+
+
+class Kernel:
     """A compiled kernel; raises `OSError` for a file that cannot be loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._sums = ctypes.CDLL(str(path)).moment_pair_sums
+        library = ctypes.CDLL(str(path))
+        self._sums, self._linearised = library.moment_pair_sums, library.moment_linearised
 
-    def __call__(
+    def linearised(
+        self, gp: Compact, mean: np.ndarray, cov: np.ndarray, *, gradient: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return means, covariances, gains and Jacobian of `linearised` at beliefs [B, D], [B, D, D]; `NumericalError` likewise."""
+        (outputs, inputs, size), batch = gp.points.shape, len(mean)
+        given = _Compact(*(None if array is None else array.ctypes.data for array in gp[:-1]), outputs, gp.rows, size, inputs)
+        mean, cov = np.ascontiguousarray(mean), np.ascontiguousarray(cov)
+        found = (np.empty((batch, outputs)), np.empty((batch, outputs, outputs)), np.empty((batch, inputs, outputs)))
+        rows = outputs * (1 + outputs + inputs)
+        jacobian = np.empty((batch, rows, inputs + inputs**2)) if gradient else None
+        for i in range(batch):
+            arrays = (mean[i], cov[i], *(part[i] for part in found))
+            slopes = None if jacobian is None else ctypes.c_void_p(jacobian[i].ctypes.data)
+            if self._linearised(ctypes.byref(given), *(ctypes.c_void_p(array.ctypes.data) for array in arrays), slopes):
+                raise NumericalError(BROKEN_BELIEF)
+        return *found, jacobian
+
+    def sums(
         self,
         left: np.ndarray,
         right: np.ndarray,
@@ -39,9 +82,10 @@ class PairKernel:
         count, size, width = left.shape
         factors = column_factors.shape[1]
         full = size + -size % LANES
-        a, b = np.zeros((count, full, width)), np.zeros((count, width, full))
+        a, b = np.zeros((2, count, width, full))
         w, v = np.zeros((count, full)), np.zeros((count, factors, full))
-        a[:, :size], b[:, :, :size], w[:, :size], v[:, :, :size] = left, right.swapaxes(-1, -2), row_factor, column_factors
+        w[:, :size], v[:, :, :size] = row_factor, column_factors
+        a[:, :, :size], b[:, :, :size] = left.swapaxes(-1, -2), right.swapaxes(-1, -2)
         rows, columns = np.empty((count, full)), np.zeros_like(v)
         failed = self._sums(
             *(ctypes.c_void_p(array.ctypes.data) for array in (a, b, w, v)),
@@ -57,11 +101,11 @@ class PairKernel:
 
 
 @lru_cache(maxsize=1)
-def installed() -> PairKernel | None:
+def installed() -> Kernel | None:
     """Return the kernel that was compiled for this processor, None where there is none."""
     path = default_path()
     try:
-        return PairKernel(path) if path.exists() else None
+        return Kernel(path) if path.exists() else None
     except OSError:
         return None
 
@@ -69,7 +113,9 @@ def installed() -> PairKernel | None:
 def default_path() -> Path:
     """Return where the kernel for this source and this processor is kept: one file per processor, for homes that machines share."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join((*FLAGS, platform.machine(), _processor())).encode())
+    key = hashlib.sha256(
+        b"".join(source.read_bytes() for source in SOURCES) + " ".join((*FLAGS, platform.machine(), _processor())).encode()
+    )
     return cache / "bayesdyn" / f"moments-{key.hexdigest()[:16]}.so"
 
 

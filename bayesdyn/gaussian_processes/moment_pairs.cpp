@@ -1,8 +1,8 @@
 // Sums of expm1(a_i . b_j) over all pairs of two sets of points, in registers: no matrix of pairs is ever stored.
 //
-// For each of `count` pairs of sets, with a [size, width], b transposed [width, size], w [size], v [factors, size], W [size, size]:
+// For each of `count` pairs of sets, with a and b transposed [width, size], w [size], v [factors, size], W [size, size]:
 //     rows_i = sum_j W_ij E_ij w_j,     columns_dj = sum_i v_di W_ij E_ij,     E_ij = expm1(min(a_i . b_j, limit))
-// `size` is a multiple of 4; points that only fill up have w = v = 0.
+// W, where there is one, is lower triangular. `size` is a multiple of 4; points that only fill up have w = v = 0.
 
 #include <cstring>
 
@@ -50,15 +50,15 @@ inline Four exponential_minus_one(Four x) {
 }
 
 template <bool WEIGHTED>
-void one_pair(const double* a, const double* b, const double* w, const double* v, const double* weight, double limit, long size,
+inline void one_pair(const double* a, const double* b, const double* w, const double* v, const double* weight, double limit, long size,
               long width, long factors, double* rows, double* columns) {
     for (long i = 0; i < size; i += TILE) {
         Four sums[TILE] = {};
-        for (long j = 0; j < size; j += 4) {
+        for (long j = 0; j < (WEIGHTED ? i + TILE : size); j += 4) {
             Four covered[TILE] = {};
             for (long d = 0; d < width; ++d) {
                 const Four other = load(b + d * size + j);
-                for (long t = 0; t < TILE; ++t) covered[t] += all(a[(i + t) * width + d]) * other;
+                for (long t = 0; t < TILE; ++t) covered[t] += all(a[d * size + i + t]) * other;
             }
             const Four by_row = load(w + j);
             for (long t = 0; t < TILE; ++t) {

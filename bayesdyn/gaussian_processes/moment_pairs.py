@@ -10,6 +10,9 @@ from bayesdyn.gaussian_processes.moment_kernel import installed
 
 # A block of Δ stays in the second-level cache while it is exponentiated and summed.
 _BLOCK_ELEMENTS = 48_000
+# Of a lower triangle, so many blocks of rows are visited up to their diagonal: 5/8 of the whole matrix for 4.
+_TRIANGLE_BLOCKS = 4
+_LEAST_ROWS = 24
 
 
 class PairSums(NamedTuple):
@@ -30,12 +33,13 @@ def pair_sums(
     """Return sums over E_ij = expm1(left_i · right_j) for `left`, `right` [K, N, D + 2], in blocks that stay in cache.
 
     `row_factor` w [K, N]; `column_factors` v [K, V, N], None for the rows alone; `weight` W [E, N', N'] is that of pair k mod E,
+    lower triangular and
     filled up to a multiple of 4, None for ones; `limit` cuts exponents, None where none can pass it. Nothing of size N² is kept.
     """
     kernel = installed() if left.dtype == np.float64 else None
     if kernel is not None:
         asked = row_factor[:, None, :][:, :0] if column_factors is None else column_factors
-        found = kernel(left, right, row_factor, asked, None if weight is None else weight.numpy(), limit)
+        found = kernel.sums(left, right, row_factor, asked, None if weight is None else weight.numpy(), limit)
         return PairSums(found[0], None if column_factors is None else found[1])
     count, size, _ = left.shape
     rows = np.empty((count, size), left.dtype)
@@ -43,9 +47,12 @@ def pair_sums(
     first, second, by_row, out_rows = (torch.from_numpy(a) for a in (left, right.swapaxes(-1, -2), row_factor, rows))
     by_column = None if column_factors is None else torch.from_numpy(column_factors)
     out_columns = None if columns is None else torch.from_numpy(columns)
-    step = max(1, _BLOCK_ELEMENTS // size)
-    group = max(1, step // size) if weight is None else min(max(1, step // size), len(weight))
-    scratch = torch.empty(group * min(step, size) * size, dtype=first.dtype)
+    step = min(size, max(1, _BLOCK_ELEMENTS // size))
+    if weight is not None:
+        step = min(step, max(_LEAST_ROWS, -(-size // _TRIANGLE_BLOCKS)))
+    group = max(1, _BLOCK_ELEMENTS // (step * size))
+    group = group if weight is None else min(group, len(weight))
+    scratch = torch.empty(group * step * size, dtype=first.dtype)
     start = 0
     while start < count:
         # A group of pairs does not pass the end of the weights, which repeat.
@@ -53,16 +60,16 @@ def pair_sums(
         pairs = slice(start, start + length)
         for top in range(0, size, step):
             block = slice(top, min(top + step, size))
-            height = block.stop - top
-            covered = scratch[: length * height * size].view(length, height, size)
-            torch.bmm(first[pairs, block], second[pairs], out=covered)
+            height, end = block.stop - top, size if weight is None else block.stop
+            covered = scratch[: length * height * end].view(length, height, end)
+            torch.bmm(first[pairs, block], second[pairs, :, :end], out=covered)
             if limit is not None:
                 covered.clamp_max_(limit)
             covered.expm1_()
             if weight is not None:
-                covered.mul_(weight[start % len(weight) : start % len(weight) + length, block, :size])
-            torch.bmm(by_row[pairs].unsqueeze(-2), covered.mT, out=out_rows[pairs, block].unsqueeze(-2))
+                covered.mul_(weight[start % len(weight) : start % len(weight) + length, block, :end])
+            torch.bmm(by_row[pairs, :end].unsqueeze(-2), covered.mT, out=out_rows[pairs, block].unsqueeze(-2))
             if by_column is not None and out_columns is not None:
-                out_columns[pairs].baddbmm_(by_column[pairs, :, block], covered)
+                out_columns[pairs, :, :end].baddbmm_(by_column[pairs, :, block], covered)
         start += length
     return PairSums(rows, columns)

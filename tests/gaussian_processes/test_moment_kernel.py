@@ -7,24 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pilco_golden import belief, cases, gp0
+from moment_cases import F64, belief, generator, posterior
+from pilco_golden import belief as golden_belief
+from pilco_golden import cases, gp0
 
-from bayesdyn.errors import ConfigurationError
-from bayesdyn.gaussian_processes import moment_kernel, moment_pairs
+from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.gaussian_processes import moment_jacobian, moment_kernel, moment_pairs
 from bayesdyn.gaussian_processes.compile_moments import build
+from bayesdyn.gaussian_processes.moment_inducing import fitc_moments
+from bayesdyn.gaussian_processes.moment_jacobian import linearised
+from bayesdyn.gaussian_processes.moment_map import GPMoments
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 
 CASES = cases("gp0_moment_matching.json")
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> moment_kernel.PairKernel:
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> moment_kernel.Kernel:
     if shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("no C++ compiler")
-    return moment_kernel.PairKernel(build(tmp_path_factory.mktemp("kernel") / "moments.so"))
+    return moment_kernel.Kernel(build(tmp_path_factory.mktemp("kernel") / "moments.so"))
 
 
-@pytest.mark.parametrize("size", [1, 4, 7, 33])
+@pytest.mark.parametrize("size", [1, 4, 7, 33, 110])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("limit", [None, 1.5])
 def test_sums_are_those_over_the_whole_matrix(kernel, monkeypatch, size, weighted, limit):
@@ -33,7 +38,7 @@ def test_sums_are_those_over_the_whole_matrix(kernel, monkeypatch, size, weighte
     row, columns = random.normal(size=(6, size)), random.normal(size=(6, 3, size))
     full = size + -size % 4
     weight = np.zeros((3, full, full))
-    weight[:, :size, :size] = random.normal(size=(3, size, size))
+    weight[:, :size, :size] = np.tril(random.normal(size=(3, size, size)))
     exponents = left @ right.swapaxes(-1, -2)
     covered = np.expm1(exponents if limit is None else np.minimum(exponents, limit))
     covered = covered * (np.tile(weight[:, :size, :size], (2, 1, 1)) if weighted else 1)
@@ -53,7 +58,7 @@ def test_the_exponential_has_full_relative_precision(kernel):
     x = np.concatenate([-small, small, np.linspace(-800, 690, 1200)])
     left, column = np.zeros((1, x.size, 1)), np.zeros((1, 1, x.size))
     left[0, 0, 0] = column[0, 0, 0] = 1
-    _, found = kernel(left, x[None, :, None], np.zeros((1, x.size)), column, None, None)
+    _, found = kernel.sums(left, x[None, :, None], np.zeros((1, x.size)), column, None, None)
     # Two roundings of the series and one of the sum, and NumPy's own.
     np.testing.assert_allclose(found[0, 0], np.expm1(x), rtol=4 * np.finfo(float).eps, atol=0)
 
@@ -62,13 +67,48 @@ def test_the_exponential_has_full_relative_precision(kernel):
 def test_moments_and_gradients_are_the_same(kernel, monkeypatch, case):
     answers = []
     for found in (kernel, None):
+        monkeypatch.setattr(moment_jacobian, "installed", lambda found=found: found)
         monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
-        mean, cov = (t.requires_grad_() for t in belief(case))
+        mean, cov = (t.requires_grad_() for t in golden_belief(case))
         moments = gp0(case).moments(mean, cov)
         answers.append([*moments, *torch.autograd.grad(sum(part.sum() for part in moments), (mean, cov))])
     # The hardest of these cases keep ten digits.
     for one, other in zip(*answers, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.detach().abs().max()))
+
+
+@pytest.mark.parametrize("rows", [1, 5, 8, 30])
+@pytest.mark.parametrize("kind", ["exact", "inducing", "certain"])
+def test_whole_moments_are_those_of_plain_arrays(kernel, monkeypatch, kind, rows):
+    """To 1e-12 of the largest number of its kind, with gradients and without."""
+    gp = posterior(rows=rows).exact_moment_map(process_noise=True)
+    if kind == "certain":
+        gp = GPMoments(*gp.factors[:4])
+    if kind == "inducing":
+        random = generator()
+        x, y = torch.randn(40, 3, generator=random, dtype=F64), torch.randn(40, 2, generator=random, dtype=F64)
+        one = torch.ones(2, dtype=F64)
+        gp = fitc_moments(x, y, x[:rows], 1.5 * torch.ones(2, 3, dtype=F64), one, 0.1 * one)
+    mean, cov = (part.numpy() for part in belief(3, 0, 0.5, (4,)))
+    answers = {}
+    for gradient in (True, False):
+        for name, found in (("compiled", kernel), ("plain", None)):
+            monkeypatch.setattr(moment_jacobian, "installed", lambda found=found: found)
+            monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
+            answers[gradient, name] = linearised(gp._prepared, mean, cov, gradient=gradient)
+    wanted = answers[True, "plain"]
+    for (gradient, _), given in answers.items():
+        for one_part, other in zip(given, wanted if gradient else wanted._replace(jacobian=None), strict=True):
+            if one_part is not None:
+                np.testing.assert_allclose(one_part, other, rtol=1e-12, atol=1e-12 * np.abs(other).max())
+
+
+def test_a_belief_that_is_none_is_refused(kernel, monkeypatch):
+    monkeypatch.setattr(moment_jacobian, "installed", lambda: kernel)
+    mean, cov = belief()
+    for broken in (-cov, cov * torch.nan):
+        with pytest.raises(NumericalError, match="belief"):
+            posterior().exact_moment_map().moments(mean, 1e3 * broken)
 
 
 def test_without_a_compiler_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
