@@ -66,7 +66,7 @@ def scenario_task(scenario: str, method: str, changes: dict[str, Any]) -> Scenar
 def search_table(task: ScenarioTask, run: Run, found: dict[int, Rehearsal]) -> Table:
     """Return a run's trials as a table for the terminal, the solved ones in green."""
     place = scenario_in_words(task.scenario.env_id)
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
     for name in ("trial", "return", "predicted cost", "real cost", "from the goal", "other starts solved", "fit and search"):
         table.add_column(name, justify="right")
     for trial in run.trials:
