@@ -131,11 +131,13 @@ class _Descent:
     """Where a minimisation stands: the best point, what it knows of the curvature, and how far it dares to step."""
 
     def __init__(self, objective: Objective, start: np.ndarray) -> None:
-        self.objective, self.evaluations = objective, 0
+        self.objective, self.evaluations, self.cause = objective, 0, "its value or gradient is not finite"
         origin = np.array(start, dtype=np.float64)
         self.here = self._evaluate(origin, np.zeros_like(origin), 0.0)
         if self.here.failed:
-            raise NumericalError("the objective fails at the start; choose another start, for policies one of smaller actions")
+            raise NumericalError(
+                f"the objective fails at the start ({self.cause}); choose another start, for policies one of smaller actions"
+            )
         self.curvature: Curvature = DenseCurvature() if origin.size <= _DENSE_SIZE else LimitedCurvature()
         self.reach = _LONGEST_FIRST_STEP
 
@@ -144,7 +146,8 @@ class _Descent:
         point = origin + length * direction
         try:
             value, gradient = self.objective(point.copy())
-        except NumericalError:
+        except NumericalError as error:
+            self.cause = str(error)
             return _Trial(length, math.inf, math.nan, point, point)
         value, gradient = float(value), np.array(gradient, dtype=np.float64)
         with np.errstate(over="ignore", invalid="ignore"):

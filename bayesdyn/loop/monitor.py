@@ -8,7 +8,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from bayesdyn.loop.trial import Trial
 
-_SHOWN: tuple[str, ...] = ("return", "nll", "coverage90", "plans_per_second")
+_SHOWN: tuple[str, ...] = ("return", "predicted_cost", "nll", "coverage90", "plans_per_second")
+# Figures of planning that say nothing of an agent that improves a policy.
+_OF_PLANS = frozenset({"plans_per_second"})
 
 
 class Monitor:
@@ -89,7 +91,8 @@ class RichMonitor(Monitor):
     def trial_finished(self, trial: Trial) -> None:
         """Leave one line of the trial."""
         self._clear()
-        shown = {name: trial.metrics[name] for name in _SHOWN if name in trial.metrics}
+        hidden = _OF_PLANS if "predicted_cost" in trial.metrics else frozenset()
+        shown = {name: trial.metrics[name] for name in _SHOWN if name in trial.metrics and name not in hidden}
         if self.info is not None and self.info in trial.infos:
             shown[f"{self.info} over the last 10 steps, at most"] = trial.last(self.info)
         for warning in trial.warnings:

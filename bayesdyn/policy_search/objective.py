@@ -65,5 +65,5 @@ def check_finite(path: Tensor, what: str) -> None:
     if bool(broken.any()):
         raise NumericalError(
             f"{what} is not finite at step {int(broken.nonzero()[0])} of {len(path) - 1}: it exploded. Shorten the horizon, start "
-            " from smaller actions, or collect data where the policy goes"
+            "from smaller actions, or collect data where the policy goes"
         )
