@@ -1,7 +1,7 @@
 // Moments of Gaussian processes at a Gaussian input with their Jacobian: `linearised` of moment_jacobian.py, step by step.
 //
-// Arrays over points are transposed, [width, size] with `size` a multiple of 4: points that only fill up have beta = 0, and q is set
-// to 0 there. One translation unit with the sums over pairs, so that these are compiled into it.
+// Arrays over points are transposed, [width, size] with `size` a multiple of 4: points that only fill up stand at the mean, where q is set
+// to 0. One translation unit with the sums over pairs, so that these are compiled into it.
 
 #include <cmath>
 #include <vector>
@@ -30,7 +30,7 @@ Output output_at(const GaussianProcesses& gp, long a, const double* mean, const 
     out.smooth = smooth(cov, own, D);
     std::vector<double> nu(D * n), fall(n);
     for (long d = 0; d < D; ++d)
-        for (long i = 0; i < n; ++i) nu[d * n + i] = gp.points[(a * D + d) * n + i] - mean[d];
+        for (long i = 0; i < gp.count; ++i) nu[d * n + i] = gp.points[(a * D + d) * n + i] - mean[d];
     map_points(out.smooth.spread.data(), nu.data(), out.omega.data(), D, n);
     for (long d = 0; d < D; ++d)
         for (long i = 0; i < n; ++i) {

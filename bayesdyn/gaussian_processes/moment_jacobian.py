@@ -63,11 +63,11 @@ class Prepared:
         reduction = None if uncertainty is None or uncertainty.reduction is None else _inverse(uncertainty.reduction, missing)
         return Compact(
             np.ascontiguousarray(np.pad(self.points.swapaxes(-1, -2), ((0, 0), (0, 0), (0, missing)))),
-            np.pad(self.beta, ((0, 0), (0, missing))),
+            np.ascontiguousarray(np.pad(self.beta, ((0, 0), (0, missing)))),
             np.ascontiguousarray(self.log_signal),
             np.ascontiguousarray(self.factors.signal_var.detach().numpy()),
             np.ascontiguousarray(self.precisions.own),
-            None if self.weight is None else self.weight.numpy(),
+            None if self.weight is None else np.ascontiguousarray(self.weight.numpy()),
             root,
             reduction,
             count,

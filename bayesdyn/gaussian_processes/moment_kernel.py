@@ -15,11 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bayesdyn.belief_arrays import ArrayMoments
 from bayesdyn.errors import NumericalError
 from bayesdyn.gaussian_processes.moment_factors import BROKEN_BELIEF
 
-# The first includes the others.
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("moment_gp.cpp", "moment_small.cpp", "moment_pairs.cpp"))
+# The first includes the others: one unit for the compiler.
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("moment_rbf.cpp", "moment_gp.cpp", "moment_small.cpp", "moment_pairs.cpp")
+)
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 LANES = 4  # sizes are multiples of this
 
@@ -37,11 +40,33 @@ class Compact(NamedTuple):
     reduction: np.ndarray | None
     rows: int  # how many points there are
 
+    @classmethod
+    def certain(cls, points: np.ndarray, beta: np.ndarray, lengthscale: np.ndarray) -> "Compact":
+        """Return it for functions known to be Σ_i β_ei exp(...), with points [N, D] in common, β [E, N] and ℓ [E, D]."""
+        (rows, inputs), outputs = points.shape, len(beta)
+        missing = -rows % LANES
+        return cls(
+            np.ascontiguousarray(np.broadcast_to(np.pad(points.T, ((0, 0), (0, missing))), (outputs, inputs, rows + missing))),
+            np.ascontiguousarray(np.pad(beta, ((0, 0), (0, missing)))),
+            np.zeros(outputs),
+            np.ones(outputs),
+            np.ascontiguousarray(lengthscale**-2),
+            None,
+            None,
+            None,
+            rows,
+        )
+
 
 class _Compact(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in Compact._fields[:-1]] + [
         (name, ctypes.c_long) for name in ("outputs", "count", "size", "width")
     ]
+
+
+def _compact(gp: Compact) -> _Compact:
+    outputs, inputs, size = gp.points.shape
+    return _Compact(*(None if array is None else array.ctypes.data for array in gp[:-1]), outputs, gp.rows, size, inputs)
 
 
 class Kernel:
@@ -51,13 +76,14 @@ class Kernel:
         self.path = path
         library = ctypes.CDLL(str(path))
         self._sums, self._linearised = library.moment_pair_sums, library.moment_linearised
+        self._radial_back = library.moment_radial_back
 
     def linearised(
         self, gp: Compact, mean: np.ndarray, cov: np.ndarray, *, gradient: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
         """Return means, covariances, gains and Jacobian of `linearised` at beliefs [B, D], [B, D, D]; `NumericalError` likewise."""
-        (outputs, inputs, size), batch = gp.points.shape, len(mean)
-        given = _Compact(*(None if array is None else array.ctypes.data for array in gp[:-1]), outputs, gp.rows, size, inputs)
+        (outputs, inputs, _), batch = gp.points.shape, len(mean)
+        given = _compact(gp)
         mean, cov = np.ascontiguousarray(mean), np.ascontiguousarray(cov)
         found = (np.empty((batch, outputs)), np.empty((batch, outputs, outputs)), np.empty((batch, inputs, outputs)))
         rows = outputs * (1 + outputs + inputs)
@@ -68,6 +94,23 @@ class Kernel:
             if self._linearised(ctypes.byref(given), *(ctypes.c_void_p(array.ctypes.data) for array in arrays), slopes):
                 raise NumericalError(BROKEN_BELIEF)
         return *found, jacobian
+
+    def radial_back(self, gp: Compact, mean: np.ndarray, cov: np.ndarray, to: ArrayMoments) -> tuple[np.ndarray, ...]:
+        """Return the gradients of `moment_radial.pull_back`: to mean, covariance, points, β and length-scales.
+
+        `to` are those to mean, covariance and gain [B, D, E].
+        """
+        (outputs, inputs, size), batch = gp.points.shape, len(mean)
+        given = _compact(gp)
+        shared = (np.zeros((inputs, size)), np.zeros((outputs, size)), np.zeros((outputs, inputs)))
+        own = (np.zeros((batch, inputs)), np.zeros((batch, inputs, inputs)))
+        every = [np.ascontiguousarray(array) for array in (mean, cov, *to)]
+        for i in range(batch):
+            arrays = (*(array[i] for array in every), *(array[i] for array in own), *shared)
+            if self._radial_back(ctypes.byref(given), *(ctypes.c_void_p(array.ctypes.data) for array in arrays)):
+                raise NumericalError(BROKEN_BELIEF)
+        points, beta, scale = shared
+        return *own, points[:, : gp.rows].T, beta[:, : gp.rows], scale / np.sqrt(gp.own)
 
     def sums(
         self,

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, Slopes
+from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, Slopes, fit_for_arrays
+from bayesdyn.gaussian_processes.moment_kernel import Compact, Kernel, installed
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
@@ -130,12 +131,25 @@ def radial_arrays(centres: Tensor, beta: Tensor, lengthscale: Tensor) -> ArrayMa
     """Return the moments on arrays, with gradients to centres [nc, D], weights [E, nc] and length-scales [E, D] on the CPU."""
     tensors = (centres, beta, lengthscale)
     arrays = [tensor.detach().numpy() for tensor in tensors]
+    kernel = installed() if fit_for_arrays(*tensors) else None
+    if kernel is not None:
+        return ArrayMap(partial(_compiled, kernel, Compact.certain(*arrays)), tensors)
 
     def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
         centre, spread, at = evaluate(mean, cov, *arrays)
         return ArrayMoments(centre, spread, at.gain.swapaxes(-1, -2)), partial(_slopes, at)
 
     return ArrayMap(forward, tensors)
+
+
+def _compiled(kernel: Kernel, compact: Compact, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+    *found, _ = kernel.linearised(compact, mean, cov, gradient=False)
+
+    def pull_back(to: ArrayMoments) -> Slopes:
+        to_mean, to_cov, *to_parameters = kernel.radial_back(compact, mean, cov, to)
+        return Slopes(to_mean, to_cov, tuple(to_parameters))
+
+    return ArrayMoments(*found), pull_back
 
 
 def _slopes(at: Evaluated, to: ArrayMoments) -> Slopes:

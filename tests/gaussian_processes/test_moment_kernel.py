@@ -12,11 +12,11 @@ from pilco_golden import belief as golden_belief
 from pilco_golden import cases, gp0
 
 from bayesdyn.errors import ConfigurationError, NumericalError
-from bayesdyn.gaussian_processes import moment_jacobian, moment_kernel, moment_pairs
+from bayesdyn.gaussian_processes import moment_jacobian, moment_kernel, moment_pairs, moment_radial
 from bayesdyn.gaussian_processes.compile_moments import build
 from bayesdyn.gaussian_processes.moment_inducing import fitc_moments
 from bayesdyn.gaussian_processes.moment_jacobian import linearised
-from bayesdyn.gaussian_processes.moment_map import GPMoments
+from bayesdyn.gaussian_processes.moment_map import GPMoments, rbf_moments
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
 
 CASES = cases("gp0_moment_matching.json")
@@ -83,7 +83,8 @@ def test_whole_moments_are_those_of_plain_arrays(kernel, monkeypatch, kind, rows
     """To 1e-12 of the largest number of its kind, with gradients and without."""
     gp = posterior(rows=rows).exact_moment_map(process_noise=True)
     if kind == "certain":
-        gp = GPMoments(*gp.factors[:4])
+        # Transposed in memory, as tensors that come from elsewhere may be.
+        gp = GPMoments(*(t.mT.contiguous().mT if t.dim() > 1 else t for t in gp.factors[:4]))
     if kind == "inducing":
         random = generator()
         x, y = torch.randn(40, 3, generator=random, dtype=F64), torch.randn(40, 2, generator=random, dtype=F64)
@@ -103,12 +104,37 @@ def test_whole_moments_are_those_of_plain_arrays(kernel, monkeypatch, kind, rows
                 np.testing.assert_allclose(one_part, other, rtol=1e-12, atol=1e-12 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 0.5, 10.0])
+@pytest.mark.parametrize(("centres", "outputs"), [(1, 1), (6, 1), (8, 3)])
+def test_radial_basis_functions_are_those_of_plain_arrays(kernel, monkeypatch, centres, outputs, scale):
+    """To 1e-12 of the largest number of its kind, with the gradients to beliefs and parameters."""
+    random = generator()
+    tensors = [*belief(3, 0, scale, (4,)), torch.randn(centres, 3, generator=random, dtype=F64)]
+    # Transposed in memory, as tensors that come from elsewhere may be.
+    tensors += [torch.randn(centres, outputs, generator=random, dtype=F64).mT]
+    tensors += [0.5 + torch.rand(3, outputs, generator=random, dtype=F64).mT]
+    answers = []
+    for found in (kernel, None):
+        monkeypatch.setattr(moment_radial, "installed", lambda found=found: found)
+        monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
+        inputs, weights = [t.clone().requires_grad_() for t in tensors], generator(2)
+        moments = rbf_moments(*inputs)
+        total = sum((torch.randn(part.shape, generator=weights, dtype=F64) * part).sum() for part in moments)
+        answers.append([*moments, *torch.autograd.grad(total, inputs)])
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12 * float(other.detach().abs().max()))
+
+
 def test_a_belief_that_is_none_is_refused(kernel, monkeypatch):
     monkeypatch.setattr(moment_jacobian, "installed", lambda: kernel)
+    monkeypatch.setattr(moment_radial, "installed", lambda: kernel)
     mean, cov = belief()
-    for broken in (-cov, cov * torch.nan):
+    centres, one = torch.randn(4, 3, generator=generator(), dtype=F64), torch.ones(1, 4, dtype=F64)
+    for broken in (-1e3 * cov, cov * torch.nan):
         with pytest.raises(NumericalError, match="belief"):
-            posterior().exact_moment_map().moments(mean, 1e3 * broken)
+            posterior().exact_moment_map().moments(mean, broken)
+        with pytest.raises(NumericalError, match="belief"):
+            rbf_moments(mean, broken, centres, one, one[:, :3])
 
 
 def test_without_a_compiler_the_error_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
