@@ -1,7 +1,6 @@
 """`GPMPC`: model-predictive control with Gaussian beliefs propagated by moment matching."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.agents import Agent
-from bayesdyn.belief_dynamics import Belief, BeliefDynamics
+from bayesdyn.belief_dynamics import Belief
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
+from bayesdyn.gp_mpc.path import Along, matched
 from bayesdyn.gp_mpc.plan import BeliefPlan, expected_costs, fan
-from bayesdyn.gp_mpc.problem import BeliefProblem, BeliefSteps, matched
+from bayesdyn.gp_mpc.problem import BeliefProblem
 from bayesdyn.gp_mpc.search import BoxSearch, Found
 from bayesdyn.model import DynamicsModel
 from bayesdyn.moments import Cost
@@ -36,7 +36,7 @@ class GPMPC(Agent):
     of them are searched with `first_search`, and the best is kept.
 
     `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action. `bounds` are chance constraints.
-    `beliefs=CertaintyEquivalent` drops all variance. `process_noise` adds the model's noise at each step. `draws` points of each
+    `along=certainty_equivalent` drops all variance. `process_noise` adds the model's noise at each step. `draws` points of each
     belief are shown as `decision.imagined`.
 
     Raises `ConfigurationError` for a horizon or counts below 1 or a discount outside (0, 1].
@@ -56,7 +56,7 @@ class GPMPC(Agent):
     action_cost: Cost | None = None
     final_cost: Cost | None = None
     bounds: tuple[ChanceBound, ...] = ()
-    beliefs: Callable[[BeliefDynamics], BeliefSteps] = matched
+    along: Along = matched
     observation_var: tuple[float, ...] | None = None
     process_noise: bool = False
     draws: int = 10
@@ -102,15 +102,15 @@ class GPMPC(Agent):
         var = observation.new_zeros(size) if self.observation_var is None else observation.new_tensor(self.observation_var)
         if var.shape != (size,):
             raise ShapeError(f"observation_var wants one variance for each of {size} coordinates; got {len(var)}")
-        steps = self.beliefs(self.model.belief_dynamics(process_noise=self.process_noise))
         return BeliefProblem(
-            steps,
+            self.model.belief_dynamics(process_noise=self.process_noise),
             self.cost,
             Belief(observation, var.diag()),
             discount=self.discount,
             action_cost=self.action_cost,
             final_cost=self.final_cost,
             bounds=self.bounds,
+            along=self.along,
         )
 
     def _decide(self, observation: Float[Tensor, "S"]) -> BeliefPlan:
@@ -158,7 +158,7 @@ class GPMPC(Agent):
             path = problem.beliefs(found.actions)
             mean, std = expected_costs(problem, path)
             normals = torch.randn(self.draws, path.mean.shape[-1], generator=self._normals(), dtype=torch.float64)
-            imagined = fan(path, found.actions, self.cost, problem.steps.lift, normals)
+            imagined = fan(path, found.actions, self.cost, problem.dynamics.lift, normals)
         said = ("break a chance constraint: none was found that keeps all bounds",) if found.violation > self.search.slack else ()
         return BeliefPlan(
             found.actions,

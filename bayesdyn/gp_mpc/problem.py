@@ -1,66 +1,26 @@
 """What GP-MPC minimises: the expected cost of the beliefs that a sequence of actions leads to."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.belief_dynamics import Belief, BeliefDynamics, Held
+from bayesdyn.belief_dynamics import Belief, BeliefDynamics
 from bayesdyn.beliefs import MomentMap
 from bayesdyn.errors import NumericalError
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
-from bayesdyn.moments import Cost, Lift
-
-
-@runtime_checkable
-class BeliefSteps(Protocol):
-    """The deterministic system z' = f(z, u) of GP-MPC, z = (μ, Σ)."""
-
-    @property
-    def lift(self) -> Lift:
-        """The map to the state with sines and cosines of its angles, of which costs are."""
-
-    def step(self, belief: Belief, control: MomentMap) -> Belief:
-        """Return the belief one step later."""
-
-
-def matched(dynamics: BeliefDynamics) -> BeliefSteps:
-    """Return the dynamics as they are: the uncertainty is propagated."""
-    return dynamics
-
-
-@dataclass(frozen=True)
-class CertaintyEquivalent:
-    """Beliefs that are taken for certain after every step: Σ = 0, the baseline of zero-variance MPC.
-
-    >>> from bayesdyn.moments import Linear
-    >>> drift = BeliefDynamics(Linear([[1.0]]), state_size=1, action_size=1, inputs=[1])
-    >>> CertaintyEquivalent(drift).step(Belief(torch.zeros(1), torch.eye(1)), Held(torch.ones(1)))
-    Belief(mean=tensor([1.]), cov=tensor([[0.]]))
-    """
-
-    dynamics: BeliefDynamics
-
-    @property
-    def lift(self) -> Lift:
-        """The lift of the dynamics."""
-        return self.dynamics.lift
-
-    def step(self, belief: Belief, control: MomentMap) -> Belief:
-        """Return the belief that the mean's step leads to, without its covariance."""
-        certain = torch.zeros_like(belief.cov)
-        return Belief(self.dynamics.step(Belief(belief.mean, certain), control).mean, certain)
+from bayesdyn.gp_mpc.path import Along, matched
+from bayesdyn.moments import Cost
 
 
 @dataclass(frozen=True)
 class BeliefProblem:
     r"""J(u_0..u_{H-1}) = Σ_{t=1..H} γ^t [E c(a_t) + c_u(u_{t-1})] + γ^H E c_H(a_H), a_t the lifted state under N(μ_t, Σ_t).
 
-    (μ_{t+1}, Σ_{t+1}) = `steps`.step((μ_t, Σ_t), u_t) from the `start`, [S] and [S, S]. `cost` c and `final_cost` c_H are moment
-    maps of the lifted state, `action_cost` c_u a cost of the action. `bounds` should hold at t = 1..H. Evaluated for sequences
-    [H, ..., A], all batch axes in one pass; differentiable.
+    The beliefs are those `along` the actions from the `start`, [S] and [S, S]: `matched`, or `certainty_equivalent`. `cost` c and
+    `final_cost` c_H are moment maps of the lifted state, `action_cost` c_u a cost of the action. `bounds` should hold at t = 1..H.
+    Evaluated for sequences [H, ..., A], all batch axes in one pass; differentiable.
 
     Source: Kamthe & Deisenroth, AISTATS 2018, sections 2-3.
 
@@ -71,13 +31,14 @@ class BeliefProblem:
     4.0
     """
 
-    steps: BeliefSteps
+    dynamics: BeliefDynamics
     cost: MomentMap
     start: Belief
     discount: float = 1.0
     action_cost: Cost | None = None
     final_cost: MomentMap | None = None
     bounds: tuple[ChanceBound, ...] = ()
+    along: Along = matched
 
     def __call__(self, actions: Float[Tensor, "H *batch A"]) -> Float[Tensor, "*batch"]:
         """Return J, the bounds left aside; raises `NumericalError` where a belief explodes."""
@@ -85,12 +46,7 @@ class BeliefProblem:
 
     def beliefs(self, actions: Float[Tensor, "H *batch A"]) -> Belief:
         """Return the beliefs at t = 0..H, mean [H+1, ..., S] and cov [H+1, ..., S, S]."""
-        batch, size = actions.shape[1:-1], self.start.mean.shape[-1]
-        path = [Belief(self.start.mean.expand(*batch, size), self.start.cov.expand(*batch, size, size))]
-        for action in actions:
-            path.append(self.steps.step(path[-1], Held(action)))
-        means, covs = zip(*path, strict=True)
-        return Belief(torch.stack(means), torch.stack(covs))
+        return self.along(self.dynamics, self.start, actions)
 
     def value(self, actions: Float[Tensor, "H *batch A"], path: Belief) -> Float[Tensor, "*batch"]:
         """Return J of actions that lead along these beliefs."""
@@ -100,13 +56,13 @@ class BeliefProblem:
         weight = self.discount ** torch.arange(1, len(actions) + 1, dtype=stage.dtype)
         total = torch.tensordot(weight, stage, 1)
         if self.final_cost is not None:
-            lifted = self.steps.lift.moments(path.mean[-1], path.cov[-1])
+            lifted = self.dynamics.lift.moments(path.mean[-1], path.cov[-1])
             total = total + weight[-1] * self.final_cost.moments(lifted.mean, lifted.cov).mean[..., 0]
         return total
 
     def stage_costs(self, path: Belief) -> tuple[Float[Tensor, "H *batch"], Float[Tensor, "H *batch"]]:
         """Return mean and variance of c at t = 1..H, all steps in one call."""
-        lifted = self.steps.lift.moments(path.mean[1:], path.cov[1:])
+        lifted = self.dynamics.lift.moments(path.mean[1:], path.cov[1:])
         mean, cov, _ = self.cost.moments(lifted.mean, lifted.cov)
         return mean[..., 0], cov[..., 0, 0]
 

@@ -15,7 +15,7 @@ from bayesdyn.belief_dynamics import Belief, BeliefDynamics
 from bayesdyn.beliefs import MomentMap, Moments
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError, ShapeError
 from bayesdyn.gaussian_processes.training import GPTraining
-from bayesdyn.gp_mpc import GPMPC, BeliefProblem, BoxSearch, CertaintyEquivalent, ChanceBound, Found, Multipliers
+from bayesdyn.gp_mpc import GPMPC, BeliefProblem, BoxSearch, ChanceBound, Found, Multipliers, certainty_equivalent
 from bayesdyn.gp_mpc.plan import fan
 from bayesdyn.moments import Lift, Linear, QuadraticCost
 from bayesdyn.planners import Box, Choices
@@ -156,7 +156,7 @@ def test_a_batch_of_sequences_scores_as_each_alone() -> None:
 def test_zero_variance_drops_what_uncertainty_costs() -> None:
     """J - J_0 = Σ_t tr(Q Σ_t) for quadratic costs and linear dynamics, and nothing is uncertain along the way."""
     problem = BeliefProblem(linear(), quadratic(Q), Belief(tensor([1.0, 0.0]), 0.1 * torch.eye(2, dtype=DOUBLE)))
-    certain = BeliefProblem(CertaintyEquivalent(linear()), quadratic(Q), problem.start)
+    certain = BeliefProblem(linear(), quadratic(Q), problem.start, along=certainty_equivalent)
     actions = torch.ones(3, 1, dtype=DOUBLE)
     path = problem.beliefs(actions)
     known = sum(float((Q @ cov).trace()) for cov in path.cov[1:])
