@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesdyn.gaussian_processes.moment_kernel import installed
-
 # A block of Δ stays in the second-level cache while it is exponentiated and summed.
 _BLOCK_ELEMENTS = 48_000
 # Of a lower triangle, so many blocks of rows are visited up to their diagonal: 5/8 of the whole matrix for 4.
@@ -36,11 +34,6 @@ def pair_sums(
     lower triangular and
     filled up to a multiple of 4, None for ones; `limit` cuts exponents, None where none can pass it. Nothing of size N² is kept.
     """
-    kernel = installed() if left.dtype == np.float64 else None
-    if kernel is not None:
-        asked = row_factor[:, None, :][:, :0] if column_factors is None else column_factors
-        found = kernel.sums(left, right, row_factor, asked, None if weight is None else weight.numpy(), limit)
-        return PairSums(found[0], None if column_factors is None else found[1])
     count, size, _ = left.shape
     rows = np.empty((count, size), left.dtype)
     columns = None if column_factors is None else np.zeros_like(column_factors)

@@ -30,9 +30,12 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    mean: np.ndarray, cov: np.ndarray, centres: np.ndarray, beta: np.ndarray, lengthscale: np.ndarray
+    mean: np.ndarray, cov: np.ndarray, centres: np.ndarray, beta: np.ndarray, lengthscale: np.ndarray, *, gradient: bool
 ) -> tuple[np.ndarray, np.ndarray, Evaluated]:
-    """Return mean [B, E], covariance [B, E, E] and the rest, at beliefs [B, D], [B, D, D]; see `taped_parts` for the equations."""
+    """Return mean [B, E], covariance [B, E, E] and the rest, at beliefs [B, D], [B, D, D]; see `taped_parts` for the equations.
+
+    The `columns` are sums only with `gradient`.
+    """
     outputs, rows = beta.shape
     batch, size = mean.shape
     a, b = (index.reshape(-1) for index in np.indices((outputs, outputs)))
@@ -58,7 +61,7 @@ def evaluate(
         flat = (-1, rows, size + 2)
         by_row = u[:, b].reshape(-1, rows)
         cut = limit if float(-fall.min()) >= limit else None
-        sums = pair_sums(left.reshape(flat), right.reshape(flat), by_row, factors, None, cut)
+        sums = pair_sums(left.reshape(flat), right.reshape(flat), by_row, factors if gradient else None, None, cut)
         values = (sums.rows * factors[:, 0]).sum(-1).reshape(batch, outputs, outputs)
         gain = (small.shrink @ base[..., 1:, None])[..., 0]
     columns = factors if sums.columns is None else sums.columns
@@ -136,7 +139,7 @@ def radial_arrays(centres: Tensor, beta: Tensor, lengthscale: Tensor) -> ArrayMa
         return ArrayMap(partial(_compiled, kernel, Compact.certain(*arrays)), tensors)
 
     def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
-        centre, spread, at = evaluate(mean, cov, *arrays)
+        centre, spread, at = evaluate(mean, cov, *arrays, gradient=gradient)
         return ArrayMoments(centre, spread, at.gain.swapaxes(-1, -2)), partial(_slopes, at)
 
     return ArrayMap(forward, tensors)

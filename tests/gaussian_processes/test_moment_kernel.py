@@ -12,7 +12,7 @@ from pilco_golden import belief as golden_belief
 from pilco_golden import cases, gp0
 
 from bayesdyn.errors import ConfigurationError, NumericalError
-from bayesdyn.gaussian_processes import moment_jacobian, moment_kernel, moment_pairs, moment_radial
+from bayesdyn.gaussian_processes import moment_jacobian, moment_kernel, moment_radial
 from bayesdyn.gaussian_processes.compile_moments import build
 from bayesdyn.gaussian_processes.moment_inducing import fitc_moments
 from bayesdyn.gaussian_processes.moment_jacobian import linearised
@@ -32,7 +32,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> moment_kernel.Kernel:
 @pytest.mark.parametrize("size", [1, 4, 7, 33, 110])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("limit", [None, 1.5])
-def test_sums_are_those_over_the_whole_matrix(kernel, monkeypatch, size, weighted, limit):
+def test_sums_are_those_over_the_whole_matrix(kernel, size, weighted, limit):
     random = np.random.default_rng(0)
     left, right = random.normal(size=(2, 6, size, 5))
     row, columns = random.normal(size=(6, size)), random.normal(size=(6, 3, size))
@@ -42,15 +42,14 @@ def test_sums_are_those_over_the_whole_matrix(kernel, monkeypatch, size, weighte
     exponents = left @ right.swapaxes(-1, -2)
     covered = np.expm1(exponents if limit is None else np.minimum(exponents, limit))
     covered = covered * (np.tile(weight[:, :size, :size], (2, 1, 1)) if weighted else 1)
-    for found in (kernel, None):
-        monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
-        given = torch.from_numpy(weight) if weighted else None
-        sums = pair_sums(left, right, row, columns, given, limit)
-        np.testing.assert_allclose(sums.rows, (covered @ row[..., None])[..., 0], rtol=1e-12, atol=1e-12 * np.abs(covered).max())
-        np.testing.assert_allclose(sums.columns, columns @ covered, rtol=1e-12, atol=1e-12 * np.abs(covered).max())
-        alone = pair_sums(left, right, row, None, given, limit)
-        assert alone.columns is None
-        np.testing.assert_allclose(alone.rows, sums.rows, rtol=1e-12, atol=1e-12)
+    given = torch.from_numpy(weight) if weighted else None
+    plain = pair_sums(left, right, row, columns, given, limit)
+    compiled = kernel.sums(left, right, row, columns, weight if weighted else None, limit)
+    for sums, wanted in zip((*plain, *compiled), 2 * [(covered @ row[..., None])[..., 0], columns @ covered], strict=True):
+        np.testing.assert_allclose(sums, wanted, rtol=1e-12, atol=1e-12 * np.abs(covered).max())
+    alone = pair_sums(left, right, row, None, given, limit)
+    assert alone.columns is None
+    np.testing.assert_allclose(alone.rows, plain.rows, rtol=1e-12, atol=1e-12)
 
 
 def test_the_exponential_has_full_relative_precision(kernel):
@@ -68,7 +67,6 @@ def test_moments_and_gradients_are_the_same(kernel, monkeypatch, case):
     answers = []
     for found in (kernel, None):
         monkeypatch.setattr(moment_jacobian, "installed", lambda found=found: found)
-        monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
         mean, cov = (t.requires_grad_() for t in golden_belief(case))
         moments = gp0(case).moments(mean, cov)
         answers.append([*moments, *torch.autograd.grad(sum(part.sum() for part in moments), (mean, cov))])
@@ -95,7 +93,6 @@ def test_whole_moments_are_those_of_plain_arrays(kernel, monkeypatch, kind, rows
     for gradient in (True, False):
         for name, found in (("compiled", kernel), ("plain", None)):
             monkeypatch.setattr(moment_jacobian, "installed", lambda found=found: found)
-            monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
             answers[gradient, name] = linearised(gp._prepared, mean, cov, gradient=gradient)
     wanted = answers[True, "plain"]
     for (gradient, _), given in answers.items():
@@ -116,7 +113,6 @@ def test_radial_basis_functions_are_those_of_plain_arrays(kernel, monkeypatch, c
     answers = []
     for found in (kernel, None):
         monkeypatch.setattr(moment_radial, "installed", lambda found=found: found)
-        monkeypatch.setattr(moment_pairs, "installed", lambda found=found: found)
         inputs, weights = [t.clone().requires_grad_() for t in tensors], generator(2)
         moments = rbf_moments(*inputs)
         total = sum((torch.randn(part.shape, generator=weights, dtype=F64) * part).sum() for part in moments)
