@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 import bayesdyn as bd
+from bayesdyn.gaussian_processes import moment_jacobian, moment_kernel, moment_radial
 from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.policies import Policy
 from bayesdyn.policy_search import MomentMatched
@@ -57,6 +59,17 @@ def theirs(rows: int) -> Callable[[], float]:
     return value_and_gradient(model, SCENARIO.basis, SCENARIO.horizon, SCENARIO.limits[0])
 
 
+def without_kernel(call: Callable[[], float]) -> Callable[[], float]:
+    """Return the call without the compiled kernel."""
+
+    def plain() -> float:
+        nothing = {"return_value": None}
+        with mock.patch.object(moment_jacobian, "installed", **nothing), mock.patch.object(moment_radial, "installed", **nothing):
+            return call()
+
+    return plain
+
+
 def cpu_seconds(call: Callable[[], float]) -> float:
     began = time.process_time()
     call()
@@ -67,22 +80,30 @@ def measure(acceptance: Acceptance, quick: bool) -> None:
     """Time both in turn at each size, then the memory of ours at the largest, and a first call after the data have grown."""
     torch.set_num_threads(1)
     policy = SCENARIO.policy(torch.Generator().manual_seed(0))
+    kernel = (
+        "compiled kernel"
+        if moment_kernel.installed()
+        else "no compiled kernel: python -m bayesdyn.gaussian_processes.compile_moments"
+    )
     peer = find_spec("torchrl") is not None
     if not peer:
         acceptance.above("times faster than the fastest port (pip install torchrl for the peer)", [float("nan")], FASTER[100])
     for rows in SIZES[:1] if quick else SIZES:
-        calls = {"ours": ours(fitted(rows), policy)} | ({"torchrl": theirs(rows)} if peer else {})
+        call = ours(fitted(rows), policy)
+        calls = {"kernel": call, "plain": without_kernel(call)} | ({"torchrl": theirs(rows)} if peer else {})
         times: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(3 if quick else 5):
             for name, call in calls.items():
                 times[name].append(cpu_seconds(call))
         best = {name: min(found) for name, found in times.items()}
-        acceptance.inform(f"n = {rows}: value and gradient", [best["ours"]], unit=" CPU s")
         if peer:
-            ratio = best["torchrl"] / best["ours"]
             acceptance.inform(f"n = {rows}: TorchRL, value and gradient, without the angle", [best["torchrl"]], unit=" CPU s")
-            acceptance.inform(f"n = {rows}: times faster than TorchRL", [ratio])
-            acceptance.above(f"n = {rows}: times faster than the fastest port", [ratio * PORT[rows]], FASTER[rows])
+        for name, said in (("kernel", kernel), ("plain", "torch and NumPy alone")):
+            acceptance.inform(f"n = {rows}: value and gradient, {said}", [best[name]], unit=" CPU s")
+            if peer:
+                ratio = best["torchrl"] / best[name]
+                acceptance.inform(f"n = {rows}: times faster than TorchRL, {said}", [ratio])
+                acceptance.above(f"n = {rows}: times faster than the fastest port, {said}", [ratio * PORT[rows]], FASTER[rows])
     growing = [ours(fitted(rows), policy) for rows in (60, 61, 62)]
     first = [cpu_seconds(call) for call in growing]
     again = [cpu_seconds(call) for call in growing]

@@ -37,7 +37,8 @@ def test_rescaling_undoes_a_whitening():
     x_mean, x_std, y_mean, y_std = draw(3, seed=2), draw(3, seed=3).exp(), draw(2, seed=4), draw(2, seed=5).exp()
     weight = y_std[:, None] * inner.weight / x_std
     whole = Affine(weight, y_mean + y_std * inner.offset - weight @ x_mean)
-    for ours, known in zip(inner.rescaled(x_mean, x_std, y_mean, y_std).moments(*belief(3)), whole.moments(*belief(3)), strict=True):
+    rescaled = inner.rescaled(x_mean, x_std, y_mean, y_std)
+    for ours, known in zip(rescaled.moments(*belief(3)), whole.moments(*belief(3)), strict=True):
         torch.testing.assert_close(ours, known)
 
 
