@@ -21,6 +21,7 @@ from bayesdyn.objectives import split_variance
 from bayesdyn.planners import ActionSpace, Box
 from bayesdyn.planners.base import follow
 from bayesdyn.planners.icem import coloured_noise
+from bayesdyn.rewards import Reward
 
 
 @dataclass
@@ -30,14 +31,14 @@ class GPMPC(Agent):
         min_u J(u) of `BeliefProblem`,   z_{t+1} = f_MM(z_t, u_t),   z_0 = (s, diag `observation_var`),   low <= u <= high
 
     Moments and gradients are exact for Gaussian processes with an RBF kernel; the model is asked for its belief dynamics at each
-    plan, so that `learn(online=True)` plans with every transition so far. The search starts from the last plan, moved on by what
-    was executed, or from the best of `scouts` random sequences (coloured noise of the exponent `colour`, evaluated in one pass) if
-    that promises less cost. At the first step of an episode there are `first_scouts` and the middle of the box: the best `starts`
-    of them are searched with `first_search`, and the best is kept.
+    plan, so that `learn(online=True)` plans with every transition so far. Each search starts from the last plan, moved on by what
+    was executed. At the first step of an episode there are the middle of the box and `scouts` random sequences, coloured noise of
+    the exponent `colour`, evaluated in one pass: the best `starts` of them are searched with `first_search`, the best is kept.
 
-    `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action. `bounds` are chance constraints.
-    `along=certainty_equivalent` drops all variance. `process_noise` adds the model's noise at each step. `draws` points of each
-    belief are shown as `decision.imagined`.
+    `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action: a little of it keeps the far end of
+    plans calm, where the beliefs are too wide to say what is best. `bounds` are chance constraints. `along=certainty_equivalent`
+    drops all variance. `process_noise` adds the model's noise at each step. `reward` is what the `draws` points of each belief are
+    worth that `decision.imagined` shows.
 
     Raises `ConfigurationError` for a horizon or counts below 1 or a discount outside (0, 1].
     Source: Kamthe & Deisenroth, AISTATS 2018.
@@ -45,12 +46,12 @@ class GPMPC(Agent):
 
     model: DynamicsModel
     cost: Cost
+    reward: Reward
     horizon: int = 15
     search: BoxSearch = field(default_factory=BoxSearch)
     first_search: BoxSearch = field(default_factory=lambda: BoxSearch(evaluations=50))
     starts: int = 3
-    scouts: int = 16
-    first_scouts: int = 64
+    scouts: int = 64
     colour: float = 2.0
     discount: float = 1.0
     action_cost: Cost | None = None
@@ -66,7 +67,7 @@ class GPMPC(Agent):
     _executed: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if min(self.horizon, self.starts, self.draws) < 1 or min(self.scouts, self.first_scouts) < 0:
+        if min(self.horizon, self.starts, self.draws) < 1 or self.scouts < 0:
             raise ConfigurationError(f"GPMPC wants horizon, starts and draws >= 1 and scouts >= 0; got {self}")
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"GPMPC wants 0 < discount <= 1; got {self.discount}")
@@ -122,43 +123,40 @@ class GPMPC(Agent):
         if self.decision is None:
             found, looked = self._first(problem, box, generator)
         else:
-            found, looked = self._next(problem, box, generator, self.decision)
-        return self._plan(problem, found, looked, began)
+            found, looked = self._next(problem, box, self.decision), 0
+        return self._plan(problem, found, looked + found.evaluations, began)
 
     def _first(self, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
-        """Search from the best of many sequences."""
-        drawn = self._scouts(box.middle.expand(self.horizon, 1, box.size), self.first_scouts, box, generator)
+        """Search from the best of many sequences; return how many there were, too."""
+        drawn = box.middle.expand(self.horizon, 1, box.size)
+        if self.scouts:
+            noise = coloured_noise(self.horizon, (self.scouts, box.size), self.colour, generator, torch.float64)
+            drawn = torch.cat([drawn, box.clip(box.middle + 0.5 * box.width * noise)], 1)
         known = self._multipliers()
         order = problem.scores(drawn, known).argsort()[: self.starts]
         found = [self.first_search.solve(problem, drawn[:, i], box, known) for i in order.tolist()]
         # Sequences that keep the bounds come first.
-        return min(found, key=lambda one: (max(one.violation - self.first_search.slack, 0.0), one.value)), drawn.shape[1]
+        best = min(found, key=lambda one: (max(one.violation - self.first_search.slack, 0.0), one.value))
+        return best, drawn.shape[1]
 
-    def _next(self, problem: BeliefProblem, box: Box, generator: torch.Generator, last: BeliefPlan) -> tuple[Found, int]:
-        """Search from the last plan, moved on, or from a random sequence that promises less cost."""
+    def _next(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> Found:
+        """Search from the last plan, moved on, its last action repeated."""
         steps = max(self._executed, 1)
-        moved = follow(last.actions, last.actions[-1], steps)[steps:].unsqueeze(1)
-        drawn = self._scouts(moved, self.scouts, box, generator)
+        moved = follow(last.actions, last.actions[-1], steps)[steps:]
         known = self._multipliers() if last.multipliers is None else last.multipliers.shifted(steps)
-        best = int(problem.scores(drawn, known).argmin()) if self.scouts else 0
-        return self.search.solve(problem, drawn[:, best], box, known), drawn.shape[1]
+        return self.search.solve(problem, moved, box, known)
 
     def _multipliers(self) -> Multipliers | None:
         return Multipliers.none(len(self.bounds), self.horizon) if self.bounds else None
-
-    def _scouts(self, around: Tensor, count: int, box: Box, generator: torch.Generator) -> Float[Tensor, "H c A"]:
-        """Return a sequence and `count` random ones."""
-        if count == 0:
-            return around
-        noise = coloured_noise(self.horizon, (count, box.size), self.colour, generator, torch.float64)
-        return torch.cat([around, box.clip(box.middle + 0.5 * box.width * noise)], 1)
 
     def _plan(self, problem: BeliefProblem, found: Found, looked: int, began: float) -> BeliefPlan:
         with torch.no_grad():
             path = problem.beliefs(found.actions)
             mean, std = expected_costs(problem, path)
-            normals = torch.randn(self.draws, path.mean.shape[-1], generator=self._normals(), dtype=torch.float64)
-            imagined = fan(path, found.actions, self.cost, problem.dynamics.lift, normals)
+            # The same normals at every plan, so that pictures of successive plans can be compared.
+            always = torch.Generator().manual_seed(0)
+            normals = torch.randn(self.draws, path.mean.shape[-1], generator=always, dtype=torch.float64)
+            imagined = fan(path, found.actions, self.reward, normals)
         said = ("break a chance constraint: none was found that keeps all bounds",) if found.violation > self.search.slack else ()
         return BeliefPlan(
             found.actions,
@@ -169,14 +167,10 @@ class GPMPC(Agent):
             imagined,
             split_variance(imagined.returns),
             time.perf_counter() - began,
-            looked + found.evaluations,
+            looked,
             found.multipliers,
             said,
         )
-
-    def _normals(self) -> torch.Generator:
-        # The same at every plan, so that pictures of successive plans can be compared.
-        return torch.Generator().manual_seed(0)
 
     def _ready(self) -> tuple[Box, torch.Generator]:
         if self._box is None or self._generator is None:

@@ -1,7 +1,8 @@
 """Beliefs along a sequence of actions, as one operation of torch where the dynamics are known on arrays."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def _along(dynamics: BeliefDynamics, start: Belief, actions: Tensor, kept: float
     made = dynamics.on_arrays(_Still(actions.shape[-1])) if fit_for_arrays(mean, cov, actions) else None
     if made is not None:
         flat = actions.reshape(len(actions), -1, actions.shape[-1])
-        means, covs = ArrayFunction.apply(_chain(made, flat, kept), mean.reshape(-1, size), cov.reshape(-1, size, size), flat)
+        chain = _Chain(made, flat.detach().numpy(), kept)
+        means, covs = ArrayFunction.apply(chain.forward, mean.reshape(-1, size), cov.reshape(-1, size, size), flat)
         return Belief(means.reshape(-1, *batch, size), covs.reshape(-1, *batch, size, size))
     path = [Belief(mean, cov)]
     for action in actions:
@@ -56,50 +58,56 @@ def _along(dynamics: BeliefDynamics, start: Belief, actions: Tensor, kept: float
 
 
 class _Still(Held):
-    """A control of some size whose arrays are put in step by step."""
+    """A control of some size, in the place of those that are put in step by step."""
 
     def __init__(self, size: int) -> None:
         super().__init__(torch.zeros(size, dtype=torch.float64))
 
     def on_arrays(self) -> ArrayMap:
         """Return the action 0 on arrays."""
-        return _held(self.action.numpy())
+        return ArrayMap(_Known(self.action.numpy()).forward)
 
 
-def _held(action: np.ndarray) -> ArrayMap:
-    """Return a known action [A] or [B, A] on arrays, differentiable in it."""
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A known action [A] or [B, A] on arrays, differentiable in it."""
 
-    def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
-        rows, size = len(mean), action.shape[-1]
-        zero = np.zeros((rows, size, size)), np.zeros((rows, mean.shape[-1], size))
-        return ArrayMoments(np.broadcast_to(action, (rows, size)), *zero), lambda to: Slopes(0.0 * mean, 0.0 * cov, (to.mean,))
+    action: np.ndarray
 
-    return ArrayMap(forward)
-
-
-_Forward = Callable[[np.ndarray, np.ndarray, bool], tuple[ArrayBelief, Callable[[ArrayBelief], Slopes]]]
+    def forward(self, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
+        """Return the action, which is certain and goes with nothing."""
+        rows, size = len(mean), self.action.shape[-1]
+        nothing = np.zeros((rows, size, size)), np.zeros((rows, mean.shape[-1], size))
+        return ArrayMoments(np.broadcast_to(self.action, (rows, size)), *nothing), partial(_to_action, mean, cov)
 
 
-def _chain(step: ArrayStep, actions: Float[Tensor, "H B A"], kept: float) -> _Forward:
-    """Return the beliefs along the actions as a function of the start, and the way back."""
-    controls = [_held(action) for action in actions.detach().numpy()]
+def _to_action(mean: np.ndarray, cov: np.ndarray, to: ArrayMoments) -> Slopes:
+    return Slopes(np.zeros_like(mean), np.zeros_like(cov), (to.mean,))
 
-    def forward(mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayBelief, Callable[[ArrayBelief], Slopes]]:
+
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """The steps under actions [H, B, A], of each of which a share of the covariance is kept."""
+
+    step: ArrayStep
+    actions: np.ndarray
+    kept: float
+
+    def forward(self, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayBelief, Callable[[ArrayBelief], Slopes]]:
+        """Return the beliefs at t = 0..H, and the way back."""
         path, backs = [ArrayBelief(mean, cov)], []
-        for control in controls:
-            moved, back = replace(step, control=control).step(*path[-1], gradient)
-            path.append(ArrayBelief(moved.mean, kept * moved.cov))
+        for action in self.actions:
+            moved, back = replace(self.step, control=ArrayMap(_Known(action).forward)).step(*path[-1], gradient)
+            path.append(ArrayBelief(moved.mean, self.kept * moved.cov))
             backs.append(back)
-
-        def pull_back(to: ArrayBelief) -> Slopes:
-            mean_slope, cov_slope, by_action = to.mean[-1], to.cov[-1], []
-            for t in range(len(backs) - 1, -1, -1):
-                found = backs[t](ArrayBelief(mean_slope, kept * cov_slope))
-                by_action.append(found.parameters[0])
-                mean_slope, cov_slope = found.mean + to.mean[t], found.cov + to.cov[t]
-            return Slopes(mean_slope, cov_slope, (np.stack(by_action[::-1]),))
-
         means, covs = zip(*path, strict=True)
-        return ArrayBelief(np.stack(means), np.stack(covs)), pull_back
+        return ArrayBelief(np.stack(means), np.stack(covs)), partial(self._back, backs)
 
-    return forward
+    def _back(self, backs: list[Callable[[ArrayBelief], Slopes]], to: ArrayBelief) -> Slopes:
+        """Return the gradient to the start and to the actions: Pontryagin's multipliers, from the end to the start."""
+        mean, cov, by_action = to.mean[-1], to.cov[-1], []
+        for t in range(len(backs) - 1, -1, -1):
+            found = backs[t](ArrayBelief(mean, self.kept * cov))
+            by_action.append(found.parameters[0])
+            mean, cov = found.mean + to.mean[t], found.cov + to.cov[t]
+        return Slopes(mean, cov, (np.stack(by_action[::-1]),))

@@ -9,8 +9,8 @@ from torch import Tensor
 from bayesdyn.belief_dynamics import Belief
 from bayesdyn.gp_mpc.chance import Multipliers
 from bayesdyn.gp_mpc.problem import BeliefProblem
-from bayesdyn.moments import Cost, Lift
 from bayesdyn.objectives import ReturnVariance
+from bayesdyn.rewards import Reward
 from bayesdyn.rollout import Trajectory
 
 
@@ -40,17 +40,18 @@ class BeliefPlan:
     dropped: int = 0
 
 
-def fan(path: Belief, actions: Float[Tensor, "H A"], cost: Cost, lift: Lift, normals: Float[Tensor, "n S"]) -> Trajectory:
+def fan(path: Belief, actions: Float[Tensor, "H A"], reward: Reward, normals: Float[Tensor, "n S"]) -> Trajectory:
     r"""Return n points of each belief as trajectories, s_t = μ_t + √Σ_t z, with the same normals z at all steps.
 
     Each step's points have the belief's distribution; a line from step to step is drawn for the eye, since beliefs say nothing of
     how states at different times go together. √Σ is symmetric, so that lines do not jump where eigenvectors change places.
-    Rewards are minus the cost.
+    Each line is paid by its own points.
     """
     values, vectors = torch.linalg.eigh(path.cov)
     root = (vectors * values.clamp_min(0.0).sqrt().unsqueeze(-2)) @ vectors.mT
     states = path.mean.unsqueeze(1) + normals @ root
-    rewards = -cost(lift(states[1:]))
+    taken = actions.unsqueeze(1).expand(-1, len(normals), -1)
+    rewards = reward(states[:-1], taken, states[1:])
     return Trajectory(
         path=tuple(states[:, :, None, None].unbind(0)),
         actions=actions.unsqueeze(1),

@@ -11,13 +11,13 @@ import torch
 from scipy.optimize import lsq_linear
 
 import bayesdyn as bd
-from bayesdyn.belief_dynamics import Belief, BeliefDynamics
+from bayesdyn.belief_dynamics import Belief, BeliefDynamics, Held
 from bayesdyn.beliefs import MomentMap, Moments
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError, ShapeError
 from bayesdyn.gaussian_processes.training import GPTraining
-from bayesdyn.gp_mpc import GPMPC, BeliefProblem, BoxSearch, ChanceBound, Found, Multipliers, certainty_equivalent
+from bayesdyn.gp_mpc import GPMPC, Along, BeliefProblem, BoxSearch, ChanceBound, Found, Multipliers, certainty_equivalent, matched
 from bayesdyn.gp_mpc.plan import fan
-from bayesdyn.moments import Lift, Linear, QuadraticCost
+from bayesdyn.moments import Linear, QuadraticCost
 from bayesdyn.planners import Box, Choices
 
 DOUBLE = torch.float64
@@ -66,6 +66,7 @@ def riccati() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(actions)[..., 0], cost
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_the_unbounded_optimum_is_the_linear_quadratic_regulators() -> None:
     """Σ does not depend on u here, so the best actions are the Riccati recursion's, and J adds Σ_t tr(Q Σ_t) + tr(Q_H Σ_H)."""
     problem = lqr_problem()
@@ -96,6 +97,7 @@ def least_squares() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(columns, 1), -free[:, 0]
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_bounds_are_active_at_the_optimum() -> None:
     """Bounded least squares is the oracle; at a bound the slope points out of the box, inside it vanishes."""
     box = Box.of([-1.0], [2.0], DOUBLE)
@@ -127,9 +129,13 @@ def make_model() -> bd.DynamicsModel:
 COST = quadratic(torch.diag(tensor([1.0, 0.0])))
 
 
+def reward(state: torch.Tensor, action: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+    return -following[..., 0].square()
+
+
 def make_agent(model: bd.DynamicsModel, **options: object) -> GPMPC:
-    settings = {"horizon": 4, "search": BoxSearch(8), "first_search": BoxSearch(10), "first_scouts": 8, "scouts": 3, "starts": 2}
-    return GPMPC(model, COST, **{**settings, "draws": 3, **options})
+    settings = {"horizon": 4, "search": BoxSearch(8), "first_search": BoxSearch(10), "scouts": 8, "starts": 2}
+    return GPMPC(model, COST, reward, **{**settings, "draws": 3, **options})
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -153,6 +159,29 @@ def test_a_batch_of_sequences_scores_as_each_alone() -> None:
     torch.testing.assert_close(problem.scores(sequences), alone.detach(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("along", [matched, certainty_equivalent])
+def test_beliefs_on_arrays_are_those_of_single_steps(along: Along) -> None:
+    """One operation for all steps gives what the steps of the dynamics give one by one, gradients included."""
+    problem = make_agent(point_mass_model(), observation_var=(0.01, 0.04)).problem(tensor([0.5, 0.2]))
+    kept = 1.0 if along is matched else 0.0
+    actions = torch.rand(4, 3, 1, dtype=DOUBLE, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    found = along(problem.dynamics, problem.start, actions)
+    belief = Belief(problem.start.mean.expand(3, 2), kept * problem.start.cov.expand(3, 2, 2))
+    means, covs = [belief.mean], [belief.cov]
+    for action in actions:
+        moved = problem.dynamics.step(belief, Held(action))
+        belief = Belief(moved.mean, kept * moved.cov)
+        means.append(belief.mean)
+        covs.append(belief.cov)
+    torch.testing.assert_close(found.mean, torch.stack(means), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.cov, torch.stack(covs), rtol=1e-9, atol=1e-12)
+    slopes = [
+        torch.autograd.grad(mean.square().sum() + cov.square().sum(), actions)[0]
+        for mean, cov in (found, (torch.stack(means), torch.stack(covs)))
+    ]
+    torch.testing.assert_close(*slopes, rtol=1e-7, atol=1e-10)
+
+
 def test_zero_variance_drops_what_uncertainty_costs() -> None:
     """J - J_0 = Σ_t tr(Q Σ_t) for quadratic costs and linear dynamics, and nothing is uncertain along the way."""
     problem = BeliefProblem(linear(), quadratic(Q), Belief(tensor([1.0, 0.0]), 0.1 * torch.eye(2, dtype=DOUBLE)))
@@ -172,6 +201,7 @@ class NoisyStep(MomentMap):
         return Moments(mean[..., 1:], cov[..., 1:, 1:] + 0.04, gain)
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_chance_constraint_keeps_its_distance() -> None:
     """The target lies beyond the bound, so the best mean is b - 1.645 √(v + 0.04 t) at every step."""
     dynamics = BeliefDynamics(NoisyStep(), state_size=1, action_size=1, inputs=[0, 1])
@@ -185,6 +215,7 @@ def test_a_chance_constraint_keeps_its_distance() -> None:
     assert found.violation <= 1e-6
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_multipliers_of_bounds_that_are_far_away_vanish() -> None:
     bound = ChanceBound([1.0, 0.0], limit=100.0)
     free, bounded = lqr_problem(), lqr_problem(bounds=(bound,))
@@ -205,7 +236,7 @@ def test_points_of_beliefs_have_their_moments() -> None:
     cov = tensor([[[0.0, 0.0], [0.0, 0.0]], [[0.5, 0.2], [0.2, 0.3]]])
     path = Belief(tensor([[0.0, 1.0], [2.0, 3.0]]), cov)
     normals = math.sqrt(2) * torch.cat([torch.eye(2), -torch.eye(2)]).double()
-    shown = fan(path, torch.zeros(1, 1, dtype=DOUBLE), COST, Lift(2, []), normals)
+    shown = fan(path, torch.zeros(1, 1, dtype=DOUBLE), reward, normals)
     points = shown.states[:, :, 0, 0]
     torch.testing.assert_close(points.mean(1), path.mean)
     away = points - path.mean.unsqueeze(1)
@@ -228,7 +259,7 @@ class Remembering(BoxSearch):
 def test_a_plan_starts_where_the_last_one_had_got_to(executed: int) -> None:
     """What was executed is dropped, the last action is repeated."""
     search = Remembering()
-    agent = make_agent(point_mass_model(), search=search, first_search=search, scouts=0, starts=1)
+    agent = make_agent(point_mass_model(), search=search, first_search=search, starts=1)
     agent.reset(Box.of([-1.0], [1.0]))
     for t in range(executed):
         agent.act(tensor([0.5, 0.0]), replan=t == 0)
@@ -260,7 +291,7 @@ def test_a_decision_says_what_is_expected() -> None:
     assert decision.imagined.rewards.shape == (4, 3, 1, 1)
     assert decision.variance.epistemic.shape == (1,)
     assert decision.value == pytest.approx(float(decision.cost_mean.sum()), rel=1e-12)
-    assert decision.candidates > agent.first_scouts
+    assert decision.candidates > agent.scouts
     torch.testing.assert_close(decision.beliefs.cov[0], 0.01 * torch.eye(2, dtype=DOUBLE))
 
 
@@ -292,9 +323,10 @@ class PointMass(gymnasium.Env):
         return self.state, -float(self.state[0] ** 2), False, self.t >= 6, {}
 
 
-def learn(folder: Path | None = None, trials: int = 2, **options: object) -> bd.loop.Run:
+def learn(folder: Path | None = None, trials: int = 2) -> bd.loop.Run:
     model = make_model()
-    return bd.learn(PointMass(), model, make_agent(model, **options), trials=trials, run=folder, seed=3)
+    agent = make_agent(model, search=BoxSearch(4), first_search=BoxSearch(5))
+    return bd.learn(PointMass(), model, agent, trials=trials, run=folder, seed=3)
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
