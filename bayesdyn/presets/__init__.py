@@ -10,6 +10,7 @@ from collections.abc import Callable
 from bayesdyn.errors import UnknownNameError
 from bayesdyn.presets.environments import environments
 from bayesdyn.presets.facts import Environment, Kind
+from bayesdyn.presets.gp_mpc import GPMPCTask, gp_mpc
 from bayesdyn.presets.icem import icem
 from bayesdyn.presets.mb_mpc import mb_mpc
 from bayesdyn.presets.names import find, posteriors
@@ -24,6 +25,7 @@ from bayesdyn.presets.task import Task
 
 __all__ = [
     "Environment",
+    "GPMPCTask",
     "Kind",
     "LiftedCost",
     "PolicyTask",
@@ -35,6 +37,7 @@ __all__ = [
     "deep_pilco",
     "environments",
     "find",
+    "gp_mpc",
     "icem",
     "mb_mpc",
     "mc_pilco",
@@ -55,7 +58,12 @@ __all__ = [
 methods: dict[str, Callable[[str], Task]] = {"icem": icem, "pets": pets, "pddm": pddm, "mb-mpc": mb_mpc}
 """Methods by the names of the command line: environment id -> `Task`; the first is the one that we recommend."""
 
-scenario_methods: dict[str, Callable[..., ScenarioTask]] = {"pilco": pilco, "mc-pilco": mc_pilco, "deep-pilco": deep_pilco}
+scenario_methods: dict[str, Callable[..., ScenarioTask]] = {
+    "pilco": pilco,
+    "mc-pilco": mc_pilco,
+    "deep-pilco": deep_pilco,
+    "gp-mpc": gp_mpc,
+}
 """Ways of learning PILCO's scenarios by the names of the command line: (scenario, **changes of it) -> `ScenarioTask`."""
 
 tasks: dict[str, Task] = {env_id: icem(env_id) for env_id in environments}
