@@ -31,9 +31,11 @@ class GPMPC(Agent):
         min_u J(u) of `BeliefProblem`,   z_{t+1} = f_MM(z_t, u_t),   z_0 = (s, diag `observation_var`),   low <= u <= high
 
     Moments and gradients are exact for Gaussian processes with an RBF kernel; the model is asked for its belief dynamics at each
-    plan, so that `learn(online=True)` plans with every transition so far. Each search starts from the last plan, moved on by what
-    was executed. At the first step of an episode there are the middle of the box and `scouts` random sequences, coloured noise of
-    the exponent `colour`, evaluated in one pass: the best `starts` of them are searched with `first_search`, the best is kept.
+    plan, so that `learn(online=True)` plans with every transition so far. At the first step of an episode there are the middle of
+    the box and `scouts` random sequences, coloured noise of the exponent `colour`, evaluated in one pass: the best `starts` of them
+    are searched with `first_search`, and the best is kept. Later searches start from the last plan, moved on by what was executed.
+    Where that ends at a J more than the share `tolerated_rise` above the last one, it has fallen out of its valley (open-loop plans
+    of an unstable system do): the search is made afresh as at the first step, with `search`, and the better of both is kept.
 
     `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action: a little of it keeps the far end of
     plans calm, where the beliefs are too wide to say what is best. `bounds` are chance constraints. `along=certainty_equivalent`
@@ -53,6 +55,7 @@ class GPMPC(Agent):
     starts: int = 3
     scouts: int = 64
     colour: float = 2.0
+    tolerated_rise: float = 0.15
     discount: float = 1.0
     action_cost: Cost | None = None
     final_cost: Cost | None = None
@@ -67,8 +70,8 @@ class GPMPC(Agent):
     _executed: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if min(self.horizon, self.starts, self.draws) < 1 or self.scouts < 0:
-            raise ConfigurationError(f"GPMPC wants horizon, starts and draws >= 1 and scouts >= 0; got {self}")
+        if min(self.horizon, self.starts, self.draws) < 1 or min(self.scouts, self.tolerated_rise) < 0:
+            raise ConfigurationError(f"GPMPC wants horizon, starts and draws >= 1 and scouts and tolerated_rise >= 0; got {self}")
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"GPMPC wants 0 < discount <= 1; got {self.discount}")
 
@@ -120,31 +123,41 @@ class GPMPC(Agent):
         if not bool(observation.isfinite().all()):
             raise DataError(f"GPMPC wants finite observations; got {observation.tolist()}: look at the sensor or the environment")
         problem = self.problem(observation)
-        if self.decision is None:
-            found, looked = self._first(problem, box, generator)
-        else:
-            found, looked = self._next(problem, box, self.decision), 0
-        return self._plan(problem, found, looked + found.evaluations, began)
+        found, looked = self._search(problem, box, generator)
+        return self._plan(problem, found, looked, began)
 
-    def _first(self, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
-        """Search from the best of many sequences; return how many there were, too."""
+    def _search(self, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
+        """Return the best sequence found, and how many were evaluated."""
+        last = self.decision
+        if last is None:
+            return self._afresh(self.first_search, problem, box, generator)
+        found = self._onward(problem, box, last)
+        if found.value <= last.value + self.tolerated_rise * abs(last.value):
+            return found, found.evaluations
+        other, looked = self._afresh(self.search, problem, box, generator)
+        return min(found, other, key=self._rank), looked + found.evaluations
+
+    def _afresh(self, search: BoxSearch, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
+        """Search from the best of many sequences."""
         drawn = box.middle.expand(self.horizon, 1, box.size)
         if self.scouts:
             noise = coloured_noise(self.horizon, (self.scouts, box.size), self.colour, generator, torch.float64)
             drawn = torch.cat([drawn, box.clip(box.middle + 0.5 * box.width * noise)], 1)
         known = self._multipliers()
         order = problem.scores(drawn, known).argsort()[: self.starts]
-        found = [self.first_search.solve(problem, drawn[:, i], box, known) for i in order.tolist()]
-        # Sequences that keep the bounds come first.
-        best = min(found, key=lambda one: (max(one.violation - self.first_search.slack, 0.0), one.value))
-        return best, drawn.shape[1]
+        found = [search.solve(problem, drawn[:, i], box, known) for i in order.tolist()]
+        return min(found, key=self._rank), drawn.shape[1] + sum(one.evaluations for one in found)
 
-    def _next(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> Found:
+    def _onward(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> Found:
         """Search from the last plan, moved on, its last action repeated."""
         steps = max(self._executed, 1)
         moved = follow(last.actions, last.actions[-1], steps)[steps:]
         known = self._multipliers() if last.multipliers is None else last.multipliers.shifted(steps)
         return self.search.solve(problem, moved, box, known)
+
+    def _rank(self, found: Found) -> tuple[float, float]:
+        """Return what orders sequences: those that keep the bounds come first."""
+        return max(found.violation - self.search.slack, 0.0), found.value
 
     def _multipliers(self) -> Multipliers | None:
         return Multipliers.none(len(self.bounds), self.horizon) if self.bounds else None

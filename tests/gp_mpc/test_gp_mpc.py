@@ -280,6 +280,20 @@ def test_the_first_plan_is_the_best_of_several_starts() -> None:
     assert values[1] <= values[0]
 
 
+def test_a_plan_that_got_worse_is_made_afresh() -> None:
+    """After a push J rises: only an agent that does not tolerate it looks around, and it keeps the better plan."""
+    model, decisions = point_mass_model(), []
+    for rise in (0.1, math.inf):
+        agent = make_agent(model, tolerated_rise=rise)
+        agent.reset(Box.of([-1.0], [1.0]))
+        agent.act(tensor([0.1, 0.0]))
+        agent.act(tensor([2.0, 1.0]))
+        decisions.append(agent.decision)
+    afresh, onward = decisions
+    assert afresh.candidates > agent.scouts >= onward.candidates
+    assert afresh.value <= onward.value
+
+
 def test_a_decision_says_what_is_expected() -> None:
     agent = make_agent(point_mass_model(), observation_var=(0.01, 0.01))
     agent.reset(Box.of([-1.0], [1.0]))
@@ -370,7 +384,9 @@ def test_actions_that_are_fixed_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"horizon": 0}, {"starts": 0}, {"scouts": -1}, {"draws": 0}, {"discount": 0.0}, {"discount": 1.5}], ids=str
+    "options",
+    [{"horizon": 0}, {"starts": 0}, {"scouts": -1}, {"tolerated_rise": -0.1}, {"draws": 0}, {"discount": 0.0}, {"discount": 1.5}],
+    ids=str,
 )
 def test_impossible_settings_are_refused(options: dict) -> None:
     with pytest.raises(ConfigurationError):
