@@ -49,9 +49,11 @@ class BeliefDynamics:
     P is the identity without their rows. Each map's moments are exact; that [s, t, u] and s' are jointly Gaussian is PILCO's
     further approximation. A control is any moment map of the lifted state a [L]; `Held` is one that is known.
 
-    With `observation_noise`, variances [S], the control sees s + ε, ε ~ N(0, diag): its input is then less certain than the state.
+    With `observation_noise`, variances v [S], the control sees s + ε, ε ~ N(0, diag v): its input is less certain than the state,
+    and of the covariance of sin(θ_i + ε_i) and cos(θ_i + ε_i) with the lifted state the share E cos ε_i = exp(-½ v_i) is left.
 
-    Raises `ConfigurationError` for columns that do not exist. Source: Deisenroth, Fox & Rasmussen, PAMI 2015, sections 3.1-3.3.
+    Raises `ConfigurationError` for columns that do not exist or negative variances, `ShapeError` for another number of them.
+    Source: Deisenroth, Fox & Rasmussen, PAMI 2015, sections 3.1-3.3.
 
     >>> from bayesdyn.moments import Linear
     >>> drift = BeliefDynamics(Linear([[1.0]], [0.0]), state_size=1, action_size=1, inputs=[1])
@@ -78,12 +80,16 @@ class BeliefDynamics:
         self.change, self.state_size, self.action_size = change, state_size, action_size
         self.inputs, self.angles, self.absolute = tuple(inputs), tuple(angles), tuple(absolute)
         self.lift = Lift(state_size, angles)
-        self.observation_noise = observation_noise
+        self.observation_noise = None if observation_noise is None else _variances(observation_noise, state_size)
         # Products with 0/1 matrices pick columns: one product each way, which indexing is slower than.
         chosen = torch.eye(lifted + action_size, dtype=torch.float64)[:, list(inputs)]
         self._from_state, self._from_action = chosen[:lifted], chosen[lifted:]
         self._kept = torch.ones(state_size, dtype=torch.float64)
         self._kept[list(absolute)] = 0.0
+        self._left = torch.ones(lifted, dtype=torch.float64)
+        if self.observation_noise is not None and angles:
+            shrunk = (-0.5 * self.observation_noise[list(angles)]).exp()
+            self._left[state_size:] = shrunk.repeat_interleave(2)
 
     def step(self, belief: Belief, control: MomentMap) -> Belief:
         """Return the belief one step later; raises `ShapeError` for a control of another size."""
@@ -93,7 +99,8 @@ class BeliefDynamics:
         """Return mean and covariance of s' and the gain Σ⁻¹ cov(s, s'); raises `ShapeError` for a control of another size."""
         moved, lifted, decided, change = self._step(belief, control)
         from_state, from_action = self._from_state.to(lifted.cov), self._from_action.to(lifted.cov)
-        seen = lifted.gain @ (from_state + decided.gain @ from_action)
+        left = self._left.to(lifted.cov)
+        seen = lifted.gain @ (from_state + left[:, None] * (decided.gain @ from_action))
         return Moments(*moved, torch.diag(self._kept.to(lifted.cov)) + seen @ change.gain)
 
     def on_arrays(self, control: MomentMap) -> ArrayStep | None:
@@ -127,10 +134,18 @@ class BeliefDynamics:
         else:
             seen = self.lift.moments(belief.mean, belief.cov + torch.diag_embed(self.observation_noise.to(belief.cov)))
             decided = control.moments(seen.mean, seen.cov)
-            cross = lifted.gain.mT @ (belief.cov @ (seen.gain @ decided.gain))
+            cross = (lifted.cov * self._left.to(lifted.cov)) @ decided.gain
         if decided.mean.shape[-1] != self.action_size:
             raise ShapeError(f"the dynamics want {self.action_size} controls; got {decided.mean.shape[-1]}")
         return decided, cross
+
+
+def _variances(noise: Tensor, size: int) -> Float[Tensor, "S"]:
+    if noise.shape != (size,):
+        raise ShapeError(f"observation_noise wants one variance for each of {size} coordinates; got {list(noise.shape)}")
+    if not bool((noise >= 0).all()):
+        raise ConfigurationError(f"observation_noise wants variances of at least 0; got {noise.tolist()}")
+    return noise.detach().double()
 
 
 def propagate(dynamics: BeliefDynamics, control: MomentMap, start: Belief, horizon: int) -> Belief:

@@ -215,6 +215,46 @@ def test_noisy_observations_reach_the_policy_only() -> None:
     torch.testing.assert_close(seen[0].mean, gain[:, :4] @ BELIEF.mean)
 
 
+def lifted_system(noise: torch.Tensor | None) -> BeliefDynamics:
+    """δ is linear in [w, θ, sin θ, cos θ, u] of a state (w, θ): with a linear control its moments have no approximation left."""
+    change = Linear([[0.0, 0.0, 1.0, 0.5, 1.0], [0.0, 0.0, -0.3, 1.0, 0.8]])
+    return BeliefDynamics(change, state_size=2, action_size=1, inputs=range(5), angles=[1], observation_noise=noise)
+
+
+def test_what_a_policy_sees_with_noise_goes_with_the_state_as_in_samples() -> None:
+    control = Linear([[0.1, 0.2, 1.0, -0.7]])
+    belief, noise = Belief(tensor([0.3, 0.7]), tensor([[0.5, 0.2], [0.2, 0.8]])), tensor([0.2, 0.3])
+    generator, count = torch.Generator().manual_seed(0), 400_000
+    normals = torch.randn(2, count, 2, generator=generator, dtype=torch.float64)
+    state = belief.mean + normals[0] @ torch.linalg.cholesky(belief.cov).mT
+    dynamics = lifted_system(noise)
+    action = control(dynamics.lift(state + noise.sqrt() * normals[1]))
+    moved = state + dynamics.change(torch.cat([dynamics.lift(state), action], -1))
+    found = dynamics.moments(belief, control)
+    away, before = moved - found.mean, state - belief.mean
+    for drawn, wanted in (
+        (away, torch.zeros(2)),
+        (away.unsqueeze(-1) * away.unsqueeze(-2), found.cov),
+        (before.unsqueeze(-1) * away.unsqueeze(-2), belief.cov @ found.gain),
+    ):
+        error = drawn.std(0) / count**0.5
+        assert bool(((drawn.mean(0) - wanted).abs() < 5 * error).all())
+
+
+def test_no_noise_is_no_noise() -> None:
+    control, belief = Linear([[0.1, 0.2, 1.0, -0.7]]), Belief(tensor([0.3, 0.7]), tensor([[0.5, 0.2], [0.2, 0.8]]))
+    quiet, none = (lifted_system(noise).moments(belief, control) for noise in (tensor([0.0, 0.0]), None))
+    for part, same in zip(quiet, none, strict=True):
+        torch.testing.assert_close(part, same, rtol=1e-13, atol=1e-14)
+
+
+def test_noise_that_is_none_is_refused() -> None:
+    with pytest.raises(ShapeError, match="one variance for each of 2"):
+        lifted_system(tensor([0.1]))
+    with pytest.raises(ConfigurationError, match="at least 0"):
+        lifted_system(tensor([0.1, -0.1]))
+
+
 def test_several_beliefs_move_as_each_alone() -> None:
     dynamics = swing_up().belief_dynamics()
     means = BELIEF.mean + tensor([[0.0] * 4, [0.1] * 4, [-0.5] * 4])
