@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +19,15 @@ from bayesdyn.evaluation.comparison import Cell, CellFolder, Comparison
 from bayesdyn.evaluation.fan import fan
 from bayesdyn.evaluation.null_bands import REPLICATES
 from bayesdyn.evaluation.open_loop import OpenLoop, Scale
-from bayesdyn.evaluation.scoring import HeldOut, Model, by_horizon, detection, one_step, pointwise
+from bayesdyn.evaluation.scoring import HeldOut, Model, by_horizon, detection, one_step, pointwise, ranking_by_horizon
+from bayesdyn.evaluation.skill import Reference
+from bayesdyn.evaluation.skill import references as horizon_references
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, Row
 from bayesdyn.model import DynamicsModel
 from bayesdyn.posteriors.base import FitReport, Posterior
 
 REFERENCES = ("ridge-linear", "persistence")
-_FIT, _NULL, _OPEN_LOOP, _FAN = range(4)
+_FIT, _NULL, _OPEN_LOOP, _FAN, _RANKING = range(5)
 
 
 class CellProgress(NamedTuple):
@@ -56,6 +59,11 @@ class _Task:
     codec: Callable[[], BaseCodec]
     settings: OpenLoop
     replicates: int
+
+    @cached_property
+    def references(self) -> dict[str, Reference]:
+        """What skill is measured against, the same for all cells."""
+        return horizon_references(self.train, self.codec, self.settings.horizons)
 
     def fingerprint(self, codec: BaseCodec, model: Model) -> str:
         """Return a hash of data, settings and the model's options, by which a folder's cells are known to belong."""
@@ -197,7 +205,10 @@ def _compute(task: _Task, row: Row, model: Model, codec: BaseCodec, report: _Rep
             found, predictive, y = one_step(model, codec, test, row, task.replicates, null)
             predictives[test.shift] = predictive
             scale = Scale.of(codec, task.train, test.transitions)
-            rows += found + by_horizon(model, codec, test, scale, row, task.settings, _seed(row.seed, _OPEN_LOOP))
+            rolled = _seed(row.seed, _OPEN_LOOP)
+            rows += found + by_horizon(model, codec, test, scale, row, task.settings, rolled, task.references)
+            ranked = _seed(row.seed, _RANKING)
+            rows += ranking_by_horizon(model, codec, test, row, task.settings, task.replicates, ranked)
             drawn = {**pointwise(predictive, y), **fan(model, codec, test.windows, _seed(row.seed, _FAN))}
             arrays |= {f"{test.shift}/{name}": values for name, values in drawn.items()}
     inside = predictives.pop(IN_DISTRIBUTION)

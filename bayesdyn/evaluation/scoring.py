@@ -15,12 +15,16 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.evaluation import metrics
 from bayesdyn.evaluation.null_bands import Band, null_band
 from bayesdyn.evaluation.open_loop import OpenLoop, Scale, Windows, replay, score_horizon, windows
+from bayesdyn.evaluation.ranking import OwnNoise, horizon_ranking, ranking
+from bayesdyn.evaluation.skill import Reference, crps_skill, valid_horizon
 from bayesdyn.evaluation.table import ONE_STEP, Row
 from bayesdyn.posteriors.base import FitReport
 from bayesdyn.progress import Progress
 from bayesdyn.rollout import SampledDynamics
 
 _NUMBERS_AT_ONCE = 2**22
+# Paths per draw from which the two parts of a spread are told apart, and simulated truths per open loop, which cost a rollout each.
+_PATHS, _MOST_REPLICATES = 4, 100
 
 
 @runtime_checkable
@@ -110,8 +114,8 @@ def _calibration(predictive: Predictive, y: Tensor) -> dict[str, Float[Tensor, "
         "overconfidence": metrics.overconfidence(u),
         "mean_squared_z": metrics.mean_squared_z(predictive, y),
         "ence": metrics.ence(predictive, y),
-        "spearman_epistemic": metrics.spearman(predictive.epistemic_variance, error),
-        "spearman_total": metrics.spearman(predictive.variance, error),
+        **{f"{name}_epistemic": v for name, v in ranking(predictive.epistemic_variance, error).items()},
+        **{f"{name}_total": v for name, v in ranking(predictive.variance, error).items()},
     }
 
 
@@ -131,9 +135,19 @@ def model_replicates(
             yield codec.target(data.state, successor)
 
 
-def by_horizon(model: Model, codec: BaseCodec, test: HeldOut, scale: Scale, row: Row, settings: OpenLoop, seed: int) -> list[Row]:
-    """Return the rows of the open loop, for every propagation on the same draws and noise."""
+def by_horizon(
+    model: Model,
+    codec: BaseCodec,
+    test: HeldOut,
+    scale: Scale,
+    row: Row,
+    settings: OpenLoop,
+    seed: int,
+    references: Mapping[str, Reference] | None = None,
+) -> list[Row]:
+    """Return the rows of the open loop, for every propagation on the same draws and noise; skill is against each reference."""
     rows = []
+    bars = {name: reference.crps(test.windows) for name, reference in (references or {}).items()}
     dtype = model.predict_target(test.transitions.state[:1], test.transitions.action[:1]).component_mean.dtype
     for name, propagation in settings.propagations.items():
         generator = torch.Generator().manual_seed(seed)
@@ -144,7 +158,36 @@ def by_horizon(model: Model, codec: BaseCodec, test: HeldOut, scale: Scale, row:
             truth = test.windows.states[horizon][:, codec.outputs]
             scores = score_horizon(moved[horizon].flatten(0, 1), truth, scale, generator)
             values = [_Value(metric, value) for metric, value in scores.items()]
+            if "crps" in scores:
+                score = scores["crps"] * scale.target_std
+                values += [_Value(f"skill_{n}", crps_skill(score, bar[horizon])) for n, bar in bars.items() if horizon in bar]
             rows += _rows(replace(base, horizon=horizon), values, codec)
+        valid = _Value("valid_horizon", valid_horizon(moved.mean((1, 2)), scale.test_std))
+        rows += _rows(replace(base, horizon=max(test.horizons, default=1)), [valid], codec)
+    return rows
+
+
+def ranking_by_horizon(
+    model: Model, codec: BaseCodec, test: HeldOut, row: Row, settings: OpenLoop, replicates: int, seed: int
+) -> list[Row]:
+    """Return how √epistemic and √total rank the error at each horizon, in target units and with their null bands.
+
+    The particles are draws x 4 paths of `TSInf`, which alone keeps a θ to its trajectory and so can tell the two parts apart.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    dtype = model.predict_target(test.transitions.state[:1], test.transitions.action[:1]).component_mean.dtype
+    draws = max(settings.particles // _PATHS, 2)
+    spread = replay(model.sample(draws, generator), test.windows, codec, particles=_PATHS, dtype=dtype, generator=generator)
+    simulated = None
+    if replicates:
+        truths = model.sample(min(replicates, _MOST_REPLICATES), generator)
+        simulated = replay(truths, test.windows, codec, propagation=OwnNoise(generator), dtype=dtype, generator=generator)[:, :, 0]
+    rows, base = [], replace(row, shift=test.shift, propagation="TSInf", count=test.windows.states.shape[1])
+    for horizon in test.horizons:
+        null = None if simulated is None else simulated[horizon] / codec.target_std
+        found = horizon_ranking(spread[horizon] / codec.target_std, null)
+        values = [_Value(metric, value, band) for metric, (value, band) in found.items()]
+        rows += _rows(replace(base, horizon=horizon), values, codec)
     return rows
 
 

@@ -103,6 +103,30 @@ def test_calibration_has_its_null_band_beside_it(comparison):
     assert all(0 <= row.null_low <= row.null_high <= 1 for row in rows)
 
 
+def test_uncertainty_is_ranked_at_every_horizon_with_its_null_band(comparison):
+    for horizon in QUICK.horizons:
+        rows = comparison.select(metric="ause_epistemic", propagation="TSInf", horizon=horizon, shift="none", output="1")
+        values = {row.posterior: row.value for row in rows if row.seed == 0}
+        assert 0 < values["conjugate"] < 1.5
+        # A score that is the same everywhere is worth a random one.
+        assert values["persistence"] == pytest.approx(1.0)
+        assert all(row.null_low <= row.null_high for row in rows if row.posterior == "conjugate")
+    for metric in ("spearman_total", "aurc_total", "excess_aurc_epistemic"):
+        assert comparison.summary("conjugate", metric, horizon=4, propagation="TSInf", output="0").seeds == 2
+        assert comparison.summary("conjugate", metric, output="0").seeds == 2
+
+
+def test_skill_is_against_references_whose_width_is_right_at_each_horizon(comparison):
+    """Ridge is nearly the Gaussian of its own residuals; persistence one step ahead is its own, and far worse than ridge."""
+    ridge, still = REFERENCES
+    for horizon in QUICK.horizons:
+        where = {"horizon": horizon, "propagation": "TSInf", "output": "1"}
+        assert abs(comparison.summary(ridge, f"skill_{ridge}", **where).mean) < 0.15
+        assert comparison.summary(still, f"skill_{ridge}", **where).mean < -1
+        assert comparison.summary(ridge, f"skill_{still}", **where).mean > 0.5
+    assert comparison.summary(ridge, "valid_horizon", horizon=4, propagation="Mean", output="1").mean == 5.0
+
+
 def test_the_true_model_class_beats_persistence(comparison):
     """Ridge on sine and cosine holds the pendulum's own equations."""
     ridge, still = (comparison.summary(name, "nll").mean for name in REFERENCES)
