@@ -10,10 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from bayesdyn.beliefs import MomentMap
+
 
 @singledispatch
 def describe(value: Any) -> Any:
-    """Return what configures `value` as JSON data: dataclasses by their init fields, modules by their public attributes.
+    """Return what configures `value` as JSON data.
+
+    Dataclasses are told by their init fields, modules and moment maps, such as costs, by their public attributes.
 
     Other objects and functions are told by their names alone, so the text is the same in every process.
 
@@ -49,6 +53,11 @@ def _(value: Mapping) -> dict[str, Any]:
 @describe.register(torch.Tensor | np.ndarray | np.generic)
 def _(value: Any) -> Any:
     return value.tolist()
+
+
+@describe.register
+def _(value: MomentMap) -> dict[str, Any]:
+    return {"class": type(value).__qualname__, **describe({k: item for k, item in vars(value).items() if not k.startswith("_")})}
 
 
 @describe.register

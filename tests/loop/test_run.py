@@ -10,6 +10,7 @@ import torch
 from point_mass import PointMass, assert_same_trials, make_agent, make_model, run_loop
 
 import bayesdyn as bd
+from bayesdyn.belief_dynamics import Belief
 from bayesdyn.data import Episode
 from bayesdyn.data.describe import describe, differences
 from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
@@ -188,6 +189,23 @@ def test_descriptions_hold_what_configures_a_model_and_not_what_it_learned() -> 
     before = describe(gp)
     gp.fit(run_loop(trials=0).transitions())
     assert describe(gp) == before
+
+
+def test_descriptions_tell_costs_apart() -> None:
+    """The cost decides what a policy search or GP-MPC does: a run with another one is another run."""
+    narrow, wide, shy = (bd.moments.pendulum_cost(*given) for given in ((0.25,), (0.5,), (0.25, 0.1)))
+    start = Belief(torch.zeros(2).double(), torch.eye(2).double())
+    before, now = (describe(bd.policy_search.MomentMatched(cost, start, 4)) for cost in (narrow, wide))
+    assert before == json.loads(json.dumps(before))
+    assert all(line.startswith("cost.costs") for line in differences(before, now))
+    assert differences(before, now)
+    assert differences(describe(narrow), describe(shy)) == ["exploration: 0.0 there, 0.1 now"]
+    lift = bd.moments.Lift(2, [1])
+    assert describe(lift) == {"class": "Lift", "state_size": 2, "angles": [1]}
+    lift.moments(*start)
+    assert describe(lift) == describe(bd.moments.Lift(2, [1]))
+    policy = bd.policies.LinearPolicy([[1.0]], [0.0])
+    assert describe(policy) == describe(bd.policies.LinearPolicy([[2.0]], [0.0]))
 
 
 def test_differences_see_what_is_missing_and_take_nan_for_nan() -> None:
