@@ -21,6 +21,8 @@ from bayesdyn.errors import ConfigurationError, DataError, FileError
 from bayesdyn.functions import Function
 from bayesdyn.numerics import keep_buffers_on_error, snapshot
 from bayesdyn.posteriors.base import FitReport, Posterior
+from bayesdyn.posteriors.quantile_map import QuantileMap
+from bayesdyn.posteriors.recalibrated import CalibrationReport, Recalibrated
 from bayesdyn.progress import Progress
 
 
@@ -101,18 +103,46 @@ class DynamicsModel(nn.Module):
             )
         with keep_buffers_on_error(self):
             self.codec.fit(transitions)
-            dtype = self.posterior.dtype
-            x = self.codec.encode(transitions.state, transitions.action).to(dtype)
-            y = self.codec.target(transitions.state, transitions.next_state).to(dtype)
+            x, y = self._rows(transitions)
             return self.posterior.fit_groups(
                 x, y, transitions.episode, warm_start=warm_start, generator=generator, progress=progress
             )
 
     def append(self, transitions: Transitions) -> None:
         """Condition the posterior on more transitions at once, where it can (`Posterior.append`); the codec stays as fitted."""
+        self.posterior.append(*self._rows(transitions))
+
+    def calibrate(self, held_out: Transitions) -> CalibrationReport:
+        """Make a `Recalibrated` posterior as wide as its errors on episodes that `fit` has not seen; the codec stays as fitted.
+
+        Predictions, draws and plans are those of the calibrated model from then on, until the next fit. Episodes are taken whole,
+        as `Transitions.split` keeps them, since neighbours in time err alike; keep others for the test.
+
+        Raises `ConfigurationError` for a posterior that is not `Recalibrated`, `DataError` for rows that the fit has seen and for
+        fewer than 5 episodes or 200 rows, `NotFittedError` before `fit`.
+        """
+        return self._recalibrated().calibrate(*self._rows(held_out), held_out.episode)
+
+    def quantile_map(self, held_out: Transitions) -> QuantileMap:
+        """Return the map that puts the probabilities of one step right: apply it to what `predict` or `predict_target` says.
+
+        Draws and plans know nothing of it, `calibrate` is for those. It wants and raises what `calibrate` does.
+        """
+        return self._recalibrated().quantile_map(*self._rows(held_out), held_out.episode)
+
+    def _recalibrated(self) -> Recalibrated:
+        if not isinstance(self.posterior, Recalibrated):
+            name = type(self.posterior).__name__
+            raise ConfigurationError(
+                f"{name} keeps no calibration; make the model with Recalibrated({name}(...)), fit it, and calibrate it then"
+            )
+        return self.posterior
+
+    def _rows(self, transitions: Transitions) -> tuple[Tensor, Tensor]:
+        """Return features and targets as the posterior takes them."""
         x = self.codec.encode(transitions.state, transitions.action)
         y = self.codec.target(transitions.state, transitions.next_state)
-        self.posterior.append(x.to(self.posterior.dtype), y.to(self.posterior.dtype))
+        return x.to(self.posterior.dtype), y.to(self.posterior.dtype)
 
     def sample(
         self,

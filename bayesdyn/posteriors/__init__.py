@@ -18,6 +18,9 @@ from bayesdyn.posteriors.physics_inference import NUTSInference, VariationalInfe
 from bayesdyn.posteriors.physics_integrators import RK4, AdaptiveODE
 from bayesdyn.posteriors.physics_parameters import KnownNoise, LearnedNoise
 from bayesdyn.posteriors.physics_residual import WithResidual
+from bayesdyn.posteriors.quantile_map import CalibratedMarginals, QuantileMap
+from bayesdyn.posteriors.recalibrated import CalibrationReport, Recalibrated
+from bayesdyn.posteriors.scaling import TotalScale, TwoScales
 from bayesdyn.posteriors.sghmc import SGHMC, SGHMCSampling
 from bayesdyn.posteriors.sparse_gp import SparseGP
 from bayesdyn.posteriors.standardize import Standardize
@@ -35,6 +38,8 @@ __all__ = [
     "Automatic",
     "Averaging",
     "BootstrapEnsemble",
+    "CalibratedMarginals",
+    "CalibrationReport",
     "Collapsed",
     "ConcreteDropout",
     "DiagonalGGN",
@@ -55,10 +60,14 @@ __all__ = [
     "Physics",
     "PhysicsReport",
     "Posterior",
+    "QuantileMap",
+    "Recalibrated",
     "SGHMCSampling",
     "SparseGP",
     "Standardize",
     "Stochastic",
+    "TotalScale",
+    "TwoScales",
     "VariationalInference",
     "VariationalTraining",
     "WithResidual",
