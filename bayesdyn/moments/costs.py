@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.beliefs import MomentMap, Moments, check_belief, symmetric
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.moments.affine import as_tensor
 
 # expm1 of more overflows float64; exp(2l) expm1(κ) is at most 1, so that a larger κ comes with an exp(2l) that is 0.
@@ -51,16 +51,22 @@ class SaturatingCost(Cost):
         return -torch.expm1(-0.5 * ((x - self.target.to(x)) @ self.rows.to(x).mT).square().sum(-1))
 
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
-        """Return the exact moments of the cost."""
+        """Return the exact moments of the cost; raises `NumericalError` for a covariance that is far from being one."""
         check_belief(mean, cov, len(self.target), "the cost")
         rows = self.rows.to(mean)
         away = (mean - self.target.to(mean)).unsqueeze(-2) @ rows.mT  # dᵀ [..., 1, r]
         spread = symmetric(rows @ cov @ rows.mT)
         identity = torch.eye(len(rows), dtype=mean.dtype, device=mean.device)
-        # Functions of H alone commute, and log1p of its eigenvalues keeps small H that a determinant of I + H would round away.
-        size = torch.linalg.eigvalsh(spread)
-        pull = torch.linalg.solve(identity + spread, away.mT)  # (I + H)⁻¹d [..., r, 1]
-        twice = torch.linalg.solve(identity + 2 * spread, away.mT)
+        try:
+            # Functions of H alone commute, and log1p of its eigenvalues keeps small H that a determinant of I + H would round away.
+            size = torch.linalg.eigvalsh(spread)
+            pull = torch.linalg.solve(identity + spread, away.mT)  # (I + H)⁻¹d [..., r, 1]
+            twice = torch.linalg.solve(identity + 2 * spread, away.mT)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise NumericalError(
+                "a cost was given a covariance that is not finite, or has negative eigenvalues beyond rounding; look at the belief "
+                "one step earlier"
+            ) from error
         log = -0.5 * ((away @ pull)[..., 0, 0] + size.log1p().sum(-1))
         excess = (pull.mT @ spread @ twice)[..., 0, 0] + 0.5 * (size.square() / (1 + 2 * size)).log1p().sum(-1)
         var = (2 * log).exp() * excess.clamp(max=_LARGEST_EXPONENT[mean.dtype]).expm1()

@@ -11,6 +11,7 @@ from math import pi, sqrt
 
 import torch
 
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.moments.affine import Linear
 from bayesdyn.moments.combined_costs import Average, CostOf
 from bayesdyn.moments.costs import Cost, SaturatingCost
@@ -135,9 +136,13 @@ def unicycle_cost_true_lengths(widths: Widths = 1.0, exploration: float = 0.0) -
 def saturating(target: list[float], rows: list[list[float]], widths: Widths, exploration: float) -> Cost:
     """Return the saturating cost of |F (x - z)| / width for target z and rows F, averaged over widths.
 
+    Raises `ConfigurationError` unless there are widths and all are positive.
+
     >>> import torch
     >>> round(saturating([0.0], [[1.0]], 1.0, 0.0)(torch.ones(1)).item(), 4)
     0.3935
     """
     each = torch.as_tensor(widths, dtype=torch.float64).reshape(-1).tolist()
+    if not (each and min(each) > 0):
+        raise ConfigurationError(f"widths are positive, one or more; got {widths}")
     return Average([SaturatingCost(target, [[value / width for value in row] for row in rows]) for width in each], exploration)

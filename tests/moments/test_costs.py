@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampled import check_by_sampling
 
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.moments import (
     Average,
     CostOf,
@@ -225,7 +225,15 @@ def test_cart_pole_cost_is_that_of_the_tip():
     assert CostOf(Lift(4, [3]), cart_pole_cost())(state).item() == pytest.approx(expected, rel=1e-14)
 
 
+def test_a_covariance_that_is_none_is_a_breakdown_that_searches_know():
+    """I + H is singular for H = -I: an optimiser steps back from our error, and would not from the linear algebra's own."""
+    with pytest.raises(NumericalError, match="negative eigenvalues"):
+        SaturatingCost([0.0], [[1.0]]).moments(torch.zeros(1), -torch.eye(1))
+
+
 def test_errors_name_what_came():
+    with pytest.raises(ConfigurationError, match="widths are positive"):
+        cart_pole_cost(widths=(0.25, 0.0))
     with pytest.raises(ShapeError, match=r"target \[D\] and rows"):
         SaturatingCost([0.0], [[1.0, 2.0]])
     with pytest.raises(ShapeError, match=r"weight \[D, D\]"):
