@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.belief_arrays import ArrayMap
-from bayesdyn.beliefs import Moments
+from bayesdyn.beliefs import Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.gaussian_processes.moment_rbf import rbf_arrays, rbf_moments, rbf_weights
 from bayesdyn.moments import PointMap
@@ -63,19 +63,26 @@ class RBFPolicy(Policy):
         Targets are 0.1 times standard normals; `lengthscale` is one number or one for each input (PILCO: 1 for linear inputs, 0.7
         for sines and cosines, which is `Features.lengthscale`).
 
+        Raises `ConfigurationError` for a count below 1, `ShapeError` for sizes that do not fit.
+
         >>> start = torch.zeros(5), 0.01 * torch.eye(5)
         >>> policy = RBFPolicy.random(50, 1, *start, torch.Generator().manual_seed(0))
         >>> sum(p.numel() for p in policy.parameters())
         305
         """
         size, dtype = len(mean), mean.dtype
+        check_belief(mean, cov, size, "a random policy")
+        scales = torch.as_tensor(lengthscale, dtype=dtype)
+        if count < 1:
+            raise ConfigurationError(f"a policy of radial basis functions wants one or more of them; got {count}")
+        if scales.shape not in ((), (1,), (size,)):
+            raise ShapeError(f"lengthscale is one number or one for each of {size} inputs; got {list(scales.shape)}")
         normals = torch.randn(count, size, generator=generator, dtype=torch.float64)
         # The square root by eigenvalues: a start without spread in some coordinate has no Cholesky factor.
         values, vectors = torch.linalg.eigh(cov.detach().double())
         centres = mean.detach().double() + normals @ (vectors * values.clamp_min(0).sqrt()).mT
         targets = 0.1 * torch.randn(count, actions, generator=generator, dtype=torch.float64)
-        scales = torch.as_tensor(lengthscale, dtype=dtype).expand(actions, size)
-        return cls(centres.to(dtype), targets.to(dtype), scales)
+        return cls(centres.to(dtype), targets.to(dtype), scales.expand(actions, size))
 
     @property
     def lengthscale(self) -> Float[Tensor, "A D"]:

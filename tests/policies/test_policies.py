@@ -241,6 +241,11 @@ def test_a_far_belief_has_finite_moments_and_gradients():
 
 
 def test_errors_name_what_came():
+    start = torch.zeros(2), torch.eye(2)
+    with pytest.raises(ConfigurationError, match="one or more of them; got 0"):
+        RBFPolicy.random(0, 1, *start, generator())
+    with pytest.raises(ShapeError, match="one for each of 2 inputs"):
+        RBFPolicy.random(3, 1, *start, generator(), [1.0, 1.0, 1.0])
     with pytest.raises(ShapeError, match=r"weight \[A, D\]"):
         LinearPolicy([[1.0, 2.0]], [1.0, 2.0])
     with pytest.raises(ShapeError, match=r"targets \[nc, A\]"):
