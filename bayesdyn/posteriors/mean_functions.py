@@ -60,19 +60,19 @@ class PredictedMean(MeanFunction):
     """The mean that `predict` says: right for every posterior, and as slow as a prediction with its variances."""
 
     def __init__(self, posterior: Posterior) -> None:
-        self.posterior = posterior
+        self.posterior, self.dtype = posterior, posterior.dtype
 
     def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch2 E"]:
         """Return the mean at x [..., D], [..., E]."""
-        return self.posterior.predict(x).mean
+        return self.posterior.predict(x.to(self.dtype)).mean.to(x.dtype)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "PredictedMean":
         """Return the same on a device, computing in `dtype` or in the posterior's own where that is wider.
 
-        A factorisation made in float64 may be worth nothing in float32, and it answers in the dtype of x anyway.
+        A factorisation made in float64 may be worth nothing in float32.
         """
         moved = copy.deepcopy(self.posterior)
-        return PredictedMean(moved.to(device=device, dtype=torch.promote_types(self.posterior.dtype, dtype or torch.float32)))
+        return PredictedMean(moved.to(device=device, dtype=torch.promote_types(self.dtype, dtype or self.dtype)))
 
 
 @singledispatch

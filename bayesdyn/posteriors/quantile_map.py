@@ -101,7 +101,8 @@ def _shares(ordered: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
     columns = []
     for column in ordered.unbind(1):
         _, which, counts = column.unique_consecutive(return_inverse=True, return_counts=True)
-        columns.append((counts.cumsum(0) - 0.5 * (counts - 1))[which] / (rows + 1))
+        rank = counts.cumsum(0).double() - 0.5 * (counts - 1).double()
+        columns.append(rank[which] / (rows + 1))
     return torch.stack(columns, 1)
 
 
