@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.belief_arrays import ArrayMap
-from bayesdyn.errors import ShapeError
+from bayesdyn.errors import ConfigurationError, ShapeError
+
+_REAL = {torch.float64, torch.float32, np.dtype(np.float64), np.dtype(np.float32)}
 
 
 class Moments(NamedTuple):
@@ -101,6 +103,8 @@ class Rescaled(MomentMap):
 def check_belief(mean: Tensor | np.ndarray, cov: Tensor | np.ndarray, size: int, what: str) -> None:
     """Raise `ShapeError` unless mean is [..., size] and cov [..., size, size] with the same leading axes.
 
+    Raises `ConfigurationError` unless both are float64 or both float32: means of whole numbers would be rounded on the way.
+
     >>> check_belief(torch.zeros(3), torch.zeros(2, 2), 3, "a policy of 3 inputs")
     Traceback (most recent call last):
     ...
@@ -110,6 +114,8 @@ def check_belief(mean: Tensor | np.ndarray, cov: Tensor | np.ndarray, size: int,
         raise ShapeError(
             f"{what} wants mean [..., {size}] and cov [..., {size}, {size}]; got {list(mean.shape)} and {list(cov.shape)}"
         )
+    if mean.dtype != cov.dtype or mean.dtype not in _REAL:
+        raise ConfigurationError(f"{what} wants mean and cov both float64 or both float32; got {mean.dtype} and {cov.dtype}")
 
 
 def symmetric(matrix: Float[Tensor, "*batch S S"]) -> Float[Tensor, "*batch S S"]:

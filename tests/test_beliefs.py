@@ -1,10 +1,11 @@
 """Chains of moment maps and changes of units, against linear maps, whose moments are known."""
 
+import numpy as np
 import pytest
 import torch
 
 from bayesdyn.beliefs import MomentMap, Moments, check_belief
-from bayesdyn.errors import ShapeError
+from bayesdyn.errors import ConfigurationError, ShapeError
 
 
 class Affine(MomentMap):
@@ -46,3 +47,11 @@ def test_rescaling_undoes_a_whitening():
 def test_beliefs_of_the_wrong_shape_are_refused(mean: tuple[int, ...], cov: tuple[int, ...]):
     with pytest.raises(ShapeError, match=r"mean \[..., 3\] and cov \[..., 3, 3\]"):
         check_belief(torch.zeros(mean), torch.zeros(cov), 3, "a map of 3 inputs")
+
+
+@pytest.mark.parametrize("kinds", [(torch.int64, torch.int64), (torch.float32, torch.float64), (torch.int64, torch.float32)])
+def test_beliefs_of_whole_numbers_or_of_two_kinds_are_refused(kinds: tuple[torch.dtype, torch.dtype]):
+    """An affine map would round its weights to whole numbers, a Gaussian process its answer."""
+    with pytest.raises(ConfigurationError, match="both float64 or both float32"):
+        check_belief(torch.zeros(3, dtype=kinds[0]), torch.zeros(3, 3, dtype=kinds[1]), 3, "a map of 3 inputs")
+    check_belief(np.zeros(3), np.zeros((3, 3)), 3, "a map of 3 inputs")
