@@ -20,7 +20,8 @@ class MomentMatched(PolicyObjective):
 
     `cost` is a moment map of the lifted state [s, sin θ_1, cos θ_1, ...], `start` N(μ_0, Σ_0) over the state, of which there may be
     K, [K, S] and [K, S, S]; the start itself costs nothing. `process_noise` adds the model's noise at each step, which PILCO takes
-    for noise of the observations; `observation_noise`, variances [S], makes the policy see it.
+    for noise of the observations; `observation_noise`, variances [S], makes the policy see it. Beliefs have the dtype of the
+    policy's parameters, whatever that of `start`.
 
     Exact for Gaussian processes with a squared-exponential kernel, by sampling for other posteriors.
 
@@ -64,11 +65,14 @@ class MatchedLoss(Loss):
     def __call__(self, policy: Policy) -> Tensor:
         """Return J; raises `NumericalError` where the belief explodes."""
         mean, _ = self.costs(self.beliefs(policy))
-        return torch.tensordot(self.weights, mean, 1).mean()
+        return torch.tensordot(self.weights.to(mean), mean, 1).mean()
 
     def beliefs(self, policy: Policy) -> Belief:
         """Return the beliefs at t = 0, ..., T under the policy, whose factorisations are made once."""
-        path = propagate(self.dynamics, policy.on_lifted(self.dynamics.lift), self.settings.start, self.settings.horizon)
+        # A float32 start under a float64 policy would cost the beliefs their digits, and then their positive variances.
+        dtype = next((parameter.dtype for parameter in policy.parameters()), self.settings.start.mean.dtype)
+        start = Belief(*(part.to(dtype) for part in self.settings.start))
+        path = propagate(self.dynamics, policy.on_lifted(self.dynamics.lift), start, self.settings.horizon)
         check_finite(path.mean.detach() + path.cov.detach().sum(-1), "the predicted belief")
         return path
 

@@ -76,6 +76,20 @@ def test_several_starts_are_averaged() -> None:
     assert both(policy).item() == pytest.approx(sum(loss(policy).item() for loss in singles) / 2, rel=1e-12)
 
 
+@pytest.mark.parametrize("kinds", [(torch.float32, DOUBLE), (DOUBLE, torch.float32), (DOUBLE, DOUBLE)])
+def test_a_start_of_another_dtype_is_the_same_start(kinds: tuple[torch.dtype, torch.dtype]) -> None:
+    """1.0 and 0.25 are exact in both; sums of a few numbers of order 1 keep 1e-5 in float32."""
+    starts, parameters = kinds
+    start = Belief(tensor([1.0]).to(starts), tensor([[0.25]]).to(starts))
+    policy = LinearPolicy(tensor([[-0.4]]).to(parameters), tensor([0.1]).to(parameters))
+    loss = MomentMatched(COST, start, 4).under(DRIFT)
+    assert loss(policy).dtype == parameters
+    assert loss.predictions(policy)["state_mean"].dtype == parameters
+    reference = LinearPolicy(tensor([[-0.4]]), tensor([0.1]))
+    wanted = MomentMatched(COST, Belief(tensor([1.0]), tensor([[0.25]])), 4).under(DRIFT)(reference).item()
+    assert loss(policy).item() == pytest.approx(wanted, rel=1e-12 if parameters == DOUBLE else 1e-5)
+
+
 @pytest.mark.parametrize("loss", [matched(), particles()], ids=["matched", "particles"])
 def test_the_best_linear_policy_is_found(loss) -> None:
     """u = -s brings every state to 0 at once."""
