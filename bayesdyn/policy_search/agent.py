@@ -66,7 +66,8 @@ class PolicyAgent(Agent):
     def improve(self, generator: torch.Generator | None = None, progress: Progress | None = None) -> Improvement:
         """Search from the present policy and from `restarts` fresh ones; keep the best by value.
 
-        Raises `NumericalError` if the loss fails at every start.
+        A present policy that the new fit can no longer judge is given up for a fresh one, with a warning. Raises `NumericalError`
+        if the loss fails at every start.
         """
         began = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
@@ -74,8 +75,14 @@ class PolicyAgent(Agent):
         starts = [first, *(self.make_policy(generator) for _ in range(self.restarts))]
         # Every start meets the same draws, or their values could not be compared.
         seed = int(torch.randint(2**62, (), generator=generator))
-        best, failed = self._search(starts, seed, progress)
-        found, self.policy = best
+        searched, failed = self._search(starts, seed, progress)
+        if not searched and self.policy is not None and not self.restarts:
+            # Without a fresh one the run would end here, and again here whenever it is resumed.
+            searched, again = self._search([self.make_policy(generator)], seed, progress)
+            failed = (*failed, *again)
+        if not searched:
+            raise NumericalError("; ".join(failed))
+        found, self.policy = min(searched, key=lambda pair: pair[0].value)
         expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
         metrics = {
             "predicted_cost": found.value,
@@ -84,7 +91,10 @@ class PolicyAgent(Agent):
         }
         return Improvement(metrics, expected.predictions(self.policy), (*found.warnings, *failed))
 
-    def _search(self, starts: list[Policy], seed: int, progress: Progress | None) -> tuple[tuple[Optimum, Policy], tuple[str, ...]]:
+    def _search(
+        self, starts: list[Policy], seed: int, progress: Progress | None
+    ) -> tuple[list[tuple[Optimum, Policy]], tuple[str, ...]]:
+        """Return what came of the starts at which the loss did not fail, and what is to say of the others."""
         found: list[tuple[Optimum, Policy]] = []
         failed: list[str] = []
         for index, start in enumerate(starts):
@@ -94,9 +104,7 @@ class PolicyAgent(Agent):
                 found.append((self.optimiser.improve(policy, redraw, progress), policy))
             except NumericalError as error:
                 failed.append(f"the policy search from start {index} failed: {error}")
-        if not found:
-            raise NumericalError("; ".join(failed))
-        return min(found, key=lambda pair: pair[0].value), tuple(failed)
+        return found, tuple(failed)
 
     def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
         """Start an episode; the policy stays."""

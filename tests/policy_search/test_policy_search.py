@@ -262,6 +262,30 @@ def test_a_search_that_fails_everywhere_is_told() -> None:
         agent.improve(torch.Generator().manual_seed(0))
 
 
+def test_a_policy_that_the_new_fit_cannot_judge_is_given_up_for_a_fresh_one() -> None:
+    class Fragile(Loss):
+        def __call__(self, policy):
+            size = sum(p.square().sum() for p in policy.parameters())
+            if size > 100:
+                raise NumericalError("the predicted belief is not finite at step 2 of 3")
+            return size
+
+        def predictions(self, policy):
+            return {}
+
+    class Objective(MomentMatched):
+        def of(self, model, generator):
+            return Fragile()
+
+    agent = make_agent(point_mass_model())
+    agent.objective = Objective(COST, start(), 3)
+    agent.policy = LinearPolicy(tensor([[100.0, 0.0]]), tensor([0.0]))
+    found = agent.improve(torch.Generator().manual_seed(0))
+    assert found.metrics["predicted_cost"] < 1e-6
+    assert len(found.warnings) == 1
+    assert "start 0 failed" in found.warnings[0]
+
+
 def test_an_exploding_belief_names_the_step() -> None:
     steep = BeliefDynamics(Linear(tensor([[0.0, 1e200]]), tensor([0.0])), state_size=1, action_size=1, inputs=[0, 1])
     loss = MomentMatched(COST, start(), 5).under(steep)
