@@ -1,0 +1,263 @@
+"""Plans made with a learned model are carried out in the true dynamics: predicted against realised returns, and the regret.
+
+Plans are made from many start states at once and run without replanning. Returns [B, C] are of C plans from each of B starts: plan
+0 is the planner's choice, then come random plans, then the planner's best candidates.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.evaluation.metrics import coverage, mace
+from bayesdyn.evaluation.null_bands import Band
+from bayesdyn.evaluation.plan_scores import decision_scores, return_scale
+from bayesdyn.evaluation.recording import Recording
+from bayesdyn.evaluation.table import Row
+from bayesdyn.mpc import MPC
+from bayesdyn.objectives import Expected, Objective
+from bayesdyn.planners import ActionSpace, Planner
+from bayesdyn.rewards import Reward, Termination
+from bayesdyn.rollout import Propagation, SampledDynamics, Sampler, TSInf, rollout
+
+_RANDOM, _WORLD, _PLAN, _PREDICT, _NULL, _PIT = range(6)
+_ENDS = torch.tensor([0.05, 0.95], dtype=torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionTask:
+    """Where and how plans are made and tried; all models meet the same starts, random plans, and noise of the true dynamics.
+
+    truth         the true dynamics: plans are carried out in one draw of them, and the same planner plans with them for the regret
+    starts        states [B, S] that plans start from, 50 or more for a figure to be quoted
+    objectives, propagations   every pair of them makes plans; predictions are of the same propagation
+    draws, particles           trajectories per candidate while planning
+    predictions   fresh draws of θ, one path each, by which a finished plan's return is predicted: not those it was chosen by
+    plans         random plans and best candidates together, half of each, that predicted and realised returns are ranked over
+    replicates    simulated truths for the null bands, drawn from the model (0: none)
+
+    Raises `ConfigurationError` for numbers without a meaning, `ShapeError` for starts that are not [B, S].
+    """
+
+    truth: Sampler
+    reward: Reward
+    space: ActionSpace
+    starts: Tensor
+    planner: Planner
+    objectives: Mapping[str, Objective] = field(default_factory=lambda: {"Expected": Expected()})
+    propagations: Mapping[str, Propagation] = field(default_factory=lambda: {"TSInf": TSInf()})
+    termination: Termination | None = None
+    discount: float = 1.0
+    after_done: float = 0.0
+    draws: int = 10
+    particles: int = 1
+    predictions: int = 100
+    plans: int = 64
+    replicates: int = 100
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.starts.dim() != 2 or len(self.starts) < 2:
+            raise ShapeError(f"decisions want two or more starts [B, S]; got {list(self.starts.shape)}")
+        if min(self.draws, self.particles) < 1 or self.predictions < 2 or self.plans < 4 or self.replicates < 0:
+            raise ConfigurationError(
+                "decisions want draws, particles >= 1, predictions >= 2, plans >= 4 and replicates >= 0; got "
+                f"{self.draws}, {self.particles}, {self.predictions}, {self.plans}, {self.replicates}"
+            )
+
+    @property
+    def random(self) -> int:
+        """How many of the plans are random."""
+        return self.plans // 2
+
+    def agent(self, model: Sampler, planner: Planner, objective: Objective, propagation: Propagation) -> MPC:
+        """Return what plans with a model."""
+        return MPC(
+            model,
+            planner,
+            self.reward,
+            draws=self.draws,
+            particles=self.particles,
+            propagation=propagation,
+            objective=objective,
+            termination=self.termination,
+            discount=self.discount,
+            after_done=self.after_done,
+            dtype=self.dtype,
+        )
+
+    def returns(
+        self,
+        dynamics: SampledDynamics,
+        actions: Float[Tensor, "T B C A"],
+        propagation: Propagation,
+        dtype: torch.dtype,
+        *seed: int,
+    ) -> Float[Tensor, "n p B C"]:
+        """Return what plans earn, float64; each start has noise of its own, which its plans share."""
+        earned = []
+        for b, start in enumerate(self.starts.to(dtype)):
+            trajectory = rollout(
+                dynamics,
+                start.unsqueeze(0),
+                actions[:, b].to(dtype),
+                self.reward,
+                propagation=propagation,
+                generator=_generator(*seed, b),
+                termination=self.termination,
+                discount=self.discount,
+                after_done=self.after_done,
+            )
+            earned.append(trajectory.returns.double())
+        return torch.stack(earned, 2)
+
+    def realise(self, actions: Float[Tensor, "T B C A"], seed: int) -> Float[Tensor, "B C"]:
+        """Return what plans earn in the true dynamics, with the noise of this seed."""
+        truth = self.truth.sample(1, _generator(seed, _WORLD), dtype=torch.float64)
+        return self.returns(truth, actions, TSInf(), torch.float64, seed, _WORLD)[0, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """What all models of one seed share: random plans, their realised returns, and those of the planner with the true dynamics."""
+
+    random: Float[Tensor, "T B r A"]
+    random_returns: Float[Tensor, "B r"]
+    best_returns: Float[Tensor, "B"]
+
+    @property
+    def scale(self) -> float:
+        """The unit of gap and regret."""
+        return float(return_scale(self.random_returns))
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """Plans made with one model, objective and propagation, and their returns: [..., C], plan 0 chosen, then random, then elites.
+
+    `imagined` [B] is the mean return that the planner saw for its choice, on the draws that it chose by.
+    """
+
+    actions: Float[Tensor, "T B C A"]
+    predicted: Float[Tensor, "n p B C"]
+    realised: Float[Tensor, "B C"]
+    imagined: Float[Tensor, "B"]
+    simulated: Float[Tensor, "R B C"]
+
+
+def anchor(task: DecisionTask, seed: int) -> Anchor:
+    """Draw the random plans of a seed, plan with the true dynamics for the expected return, and carry both out."""
+    shape = (task.planner.horizon, len(task.starts), task.random)
+    random = task.space.to(task.dtype).uniform(shape, _generator(seed, _RANDOM))
+    agent = task.agent(task.truth, task.planner, Expected(), TSInf())
+    best = _plan(agent, task, seed)[0]
+    realised = task.realise(torch.cat([best.unsqueeze(2), random], 2), seed)
+    return Anchor(random, realised[:, 1:], realised[:, 0])
+
+
+def decide(model: Sampler, task: DecisionTask, objective: Objective, propagation: Propagation, fixed: Anchor, seed: int) -> Decided:
+    """Plan with a model from every start, carry the plans out, and predict the same plans' returns on fresh draws."""
+    recording = Recording(task.planner, task.plans - task.random)
+    chosen, imagined = _plan(task.agent(model, recording, objective, propagation), task, seed)
+    actions = torch.cat([chosen.unsqueeze(2), fixed.random, recording.elites], 2)
+    found = task.realise(actions[:, :, [0, *range(1 + task.random, actions.shape[2])]], seed)
+    realised = torch.cat([found[:, :1], fixed.random_returns, found[:, 1:]], 1)
+    with torch.no_grad():
+        fresh = model.sample(task.predictions, _generator(seed, _PREDICT), dtype=task.dtype)
+        predicted = task.returns(fresh, actions, propagation, task.dtype, seed, _PREDICT)
+        simulated = torch.empty(0, *realised.shape, dtype=torch.float64)
+        if task.replicates:
+            truths = model.sample(task.replicates, _generator(seed, _NULL), dtype=task.dtype)
+            simulated = task.returns(truths, actions, TSInf(), task.dtype, seed, _NULL)[:, 0]
+    return Decided(actions, predicted, realised, imagined, simulated)
+
+
+def decision_rows(model: Sampler, task: DecisionTask, fixed: Anchor, row: Row) -> list[Row]:
+    """Return the rows of one model for every objective and propagation; `row` says posterior, data and seed.
+
+    In units of `Anchor.scale`, averaged over starts, with `_se` for the standard error over starts:
+
+    * `exploitation_gap`, `random_gap`, `optimiser_share`: see `decision_scores`;
+    * `regret`, the realised return of the same planner on the true dynamics less this one's;
+    * `sampling_optimism`, what the planner saw less what fresh draws predict: due to few draws, not to a wrong model.
+
+    Without a unit: `plan_spearman`, the mean over starts; `return_mace` and `return_coverage90` of the PIT of the chosen plans;
+    `predicted_return` and `realised_return`, as they are; `decision_failures`, the share of starts at which a return was not
+    finite, which all others leave out.
+
+    Null bands are those of truths drawn from the model: one θ each, the same plans, noise of each start's own.
+    """
+    rows = []
+    for objective_name, objective in task.objectives.items():
+        for name, propagation in task.propagations.items():
+            decided = decide(model, task, objective, propagation, fixed, row.seed)
+            base = replace(row, horizon=task.planner.horizon, propagation=name, objective=objective_name, split="test")
+            rows += rows_of(decided, fixed, task.random, base)
+    return rows
+
+
+def rows_of(decided: Decided, fixed: Anchor, random: int, base: Row) -> list[Row]:
+    """Return the rows of plans that were made and carried out; see `decision_rows`."""
+    usable = decided.predicted.isfinite().all(0).all(0).all(1) & decided.realised.isfinite().all(1)
+    base = replace(base, count=int(usable.sum()))
+    rows = [replace(base, metric="decision_failures", value=1 - float(usable.double().mean()), count=len(usable))]
+    if int(usable.sum()) < 2:
+        return rows
+    predicted, realised = decided.predicted[:, :, usable], decided.realised[usable]
+
+    def scores(returns: Tensor) -> dict[str, Tensor]:
+        return decision_scores(predicted, returns, random, _generator(base.seed, _PIT))
+
+    found, scale = scores(realised), fixed.scale
+    simulated = decided.simulated[:, usable]
+    null = [_means(scores(truth), scale) for truth in simulated if bool(truth.isfinite().all())]
+    for metric, value in _means(found, scale).items():
+        low, high = _band([replicate[metric] for replicate in null])
+        rows.append(replace(base, metric=metric, value=float(value), null_low=float(low), null_high=float(high)))
+    differences = {
+        **{name: found[name] for name in ("exploitation_gap", "random_gap", "optimiser_share")},
+        "regret": fixed.best_returns[usable] - realised[:, 0],
+        "sampling_optimism": decided.imagined[usable] - predicted[..., 0].mean((0, 1)),
+    }
+    for metric, each in differences.items():
+        if metric not in found:
+            rows.append(replace(base, metric=metric, value=float(each.mean()) / scale))
+        rows.append(replace(base, metric=f"{metric}_se", value=float(each.std()) / math.sqrt(len(each)) / scale))
+    rows.append(replace(base, metric="predicted_return", value=float(predicted[..., 0].mean())))
+    rows.append(replace(base, metric="realised_return", value=float(realised[:, 0].mean())))
+    return rows
+
+
+def _means(scores: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return one number per score over all starts, gaps in units of `scale`."""
+    found = {name: scores[name].mean() / scale for name in ("exploitation_gap", "random_gap", "optimiser_share")}
+    # Where all plans earn the same there is nothing to rank.
+    found["plan_spearman"] = scores["plan_spearman"].nanmean()
+    if "pit" in scores:
+        found["return_mace"] = mace(scores["pit"].unsqueeze(1))[0]
+        found["return_coverage90"] = coverage(scores["pit"], 0.9)
+    return found
+
+
+def _band(values: list[Tensor]) -> Band:
+    if not values:
+        nothing = torch.tensor(torch.nan, dtype=torch.float64)
+        return Band(nothing, nothing)
+    return Band(*torch.stack(values).double().nanquantile(_ENDS, 0))
+
+
+def _plan(agent: MPC, task: DecisionTask, seed: int) -> tuple[Float[Tensor, "T B A"], Float[Tensor, "B"]]:
+    """Return the plans from all starts and the mean returns that the planner saw for them."""
+    agent.reset(task.space, len(task.starts), _generator(seed, _PLAN))
+    agent.act(task.starts)
+    assert agent.decision is not None
+    return agent.decision.plan.actions, agent.decision.imagined.returns.mean((0, 1)).double()
+
+
+def _generator(*seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
