@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.belief_arrays import fit_for_arrays
-from bayesdyn.belief_steps import ArrayStep
+from bayesdyn.belief_steps import ArrayStep, check_change
 from bayesdyn.beliefs import MomentMap, Moments, check_belief
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.moments.lift import Lift
@@ -92,7 +92,7 @@ class BeliefDynamics:
             self._left[state_size:] = shrunk.repeat_interleave(2)
 
     def step(self, belief: Belief, control: MomentMap) -> Belief:
-        """Return the belief one step later; raises `ShapeError` for a control of another size."""
+        """Return the belief one step later; raises `ShapeError` for a control or a change of another size."""
         return self._step(belief, control)[0]
 
     def moments(self, belief: Belief, control: MomentMap) -> Moments:
@@ -119,6 +119,7 @@ class BeliefDynamics:
         with_action = cross.mT @ from_state + decided.cov @ from_action
         x_mean = lifted.mean @ from_state + decided.mean @ from_action
         change = self.change.moments(x_mean, from_state.mT @ with_state + from_action.mT @ with_action)
+        check_change(change.mean.shape[-1], self.state_size)
         mean, own, with_change = belief.mean, belief.cov, with_state[..., : self.state_size, :] @ change.gain
         if self.absolute:
             kept = self._kept.to(cross)
@@ -151,9 +152,12 @@ def _variances(noise: Tensor, size: int) -> Float[Tensor, "S"]:
 def propagate(dynamics: BeliefDynamics, control: MomentMap, start: Belief, horizon: int) -> Belief:
     """Return the beliefs at t = 0, ..., T under a policy, mean [T+1, ..., S] and cov [T+1, ..., S, S]; differentiable.
 
-    Raises `ShapeError` for a start of another size; beliefs that are not finite are returned as they are.
+    Raises `ShapeError` for a start, control or change of another size and `ConfigurationError` for a negative horizon; beliefs that
+    are not finite are returned as they are.
     """
     check_belief(*start, dynamics.state_size, "the start of a propagation")
+    if horizon < 0:
+        raise ConfigurationError(f"a propagation wants horizon >= 0; got {horizon}")
     step = dynamics.on_arrays(control) if fit_for_arrays(*start) else None
     if step is not None:
         return Belief(*step.propagate(*start, horizon))

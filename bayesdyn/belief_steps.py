@@ -51,6 +51,7 @@ class ArrayStep:
         seen = joint @ chosen
         x_mean = np.concatenate((lifted.mean, decided.mean), -1) @ chosen
         change, back_change = self.change.forward(x_mean, chosen.T @ seen, gradient)
+        check_change(change.mean.shape[-1], size)
         with_state = seen[:, :size]
         half = 0.5 * (kept[:, None] * cov * kept + change.cov) + kept[:, None] * (with_state @ change.gain)
 
@@ -104,3 +105,12 @@ class ArrayStep:
         size = mean.shape[-1]
         means, covs = ArrayFunction.apply(forward, mean.reshape(-1, size), cov.reshape(-1, size, size), *self.parameters)
         return means.reshape(horizon + 1, *mean.shape), covs.reshape(horizon + 1, *cov.shape)
+
+
+def check_change(found: int, size: int) -> None:
+    """Raise `ShapeError` unless the change has one number for each coordinate of the state: a single one would be added to all.
+
+    >>> check_change(2, 2)
+    """
+    if found != size:
+        raise ShapeError(f"the dynamics want the change of each of {size} coordinates; the map gives {found}")

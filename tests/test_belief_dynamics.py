@@ -248,6 +248,18 @@ def test_no_noise_is_no_noise() -> None:
         torch.testing.assert_close(part, same, rtol=1e-13, atol=1e-14)
 
 
+def test_a_change_of_another_size_and_a_negative_horizon_are_refused() -> None:
+    """One number would otherwise be added to every coordinate."""
+    single = BeliefDynamics(Linear([[1.0, 1.0]]), state_size=2, action_size=1, inputs=[0, 2])
+    start, held = Belief(tensor([0.0, 0.0]), torch.eye(2).double()), Held(tensor([1.0]))
+    control = Linear([[1.0, 0.0]])
+    for step in (lambda: single.step(start, held), lambda: propagate(single, control, start, 1)):
+        with pytest.raises(ShapeError, match="each of 2 coordinates; the map gives 1"):
+            step()
+    with pytest.raises(ConfigurationError, match="horizon >= 0; got -1"):
+        propagate(lifted_system(None), control, start, -1)
+
+
 def test_noise_that_is_none_is_refused() -> None:
     with pytest.raises(ShapeError, match="one variance for each of 2"):
         lifted_system(tensor([0.1]))
