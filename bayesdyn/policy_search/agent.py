@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.agents import Agent, Improvement
-from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError
 from bayesdyn.inference.optimisation import Optimum
 from bayesdyn.model import DynamicsModel
 from bayesdyn.objectives import ReturnVariance, split_variance
@@ -112,8 +112,15 @@ class PolicyAgent(Agent):
         self.decision, self._generator = None, generator or torch.Generator().manual_seed(0)
 
     def act(self, observation: Float[Tensor, "*batch S"], *, replan: bool = True) -> Float[Tensor, "*batch A"]:
-        """Return the policy's action; at the first step of an episode, imagine what it will lead to."""
+        """Return the policy's action; at the first step of an episode, imagine what it will lead to.
+
+        Raises `DataError` for an observation that is not finite.
+        """
         policy = self._policy()
+        if not bool(observation.isfinite().all()):
+            raise DataError(
+                f"PolicyAgent wants finite observations; got {observation.tolist()}: look at the sensor or the environment"
+            )
         with torch.no_grad():
             if self.decision is None:
                 self.decision = self._imagine(policy, observation)

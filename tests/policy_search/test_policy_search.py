@@ -10,7 +10,7 @@ import torch
 
 import bayesdyn as bd
 from bayesdyn.belief_dynamics import Belief, BeliefDynamics
-from bayesdyn.errors import ConfigurationError, NotFittedError, NumericalError
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError
 from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.moments import Columns, Linear, QuadraticCost, SquashSin
 from bayesdyn.policies import LinearPolicy, MLPPolicy, RBFPolicy, Squashed
@@ -241,6 +241,13 @@ def test_an_agent_without_a_policy_says_so() -> None:
     agent = make_agent(make_model())
     with pytest.raises(NotFittedError, match="improve"):
         agent.act(torch.zeros(2))
+
+
+def test_an_observation_that_is_no_number_is_refused() -> None:
+    agent = make_agent(make_model())
+    agent.policy = LinearPolicy(tensor([[1.0, 0.0]]), tensor([0.0]))
+    with pytest.raises(DataError, match="finite observations"):
+        agent.act(torch.tensor([0.0, torch.nan]))
 
 
 class Exploding(Loss):
