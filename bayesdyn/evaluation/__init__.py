@@ -1,8 +1,33 @@
-"""How well a model knows what it does not know: metrics, null bands, open-loop scores and `compare`."""
+"""How well a model knows what it does not know: metrics, null bands, open-loop scores, `compare`, and protocols beside it.
 
+`disentanglement_rows` asks whether the two parts of a variance are what they claim, `active_learning_rows` what it is worth to ask by them,
+`decision_rows` what plans are worth that were made with a model. Each returns rows of the one long table.
+"""
+
+from bayesdyn.evaluation.active_learning import ActiveLearning, active_learning_rows
 from bayesdyn.evaluation.compare import CellProgress, compare
 from bayesdyn.evaluation.comparison import Comparison, Failure
+from bayesdyn.evaluation.decisions import DecisionTask, decision_anchor, decision_rows
+from bayesdyn.evaluation.disentanglement import Disentanglement, disentanglement_rows, verdicts
 from bayesdyn.evaluation.drone import quarter_drone_comparison
+from bayesdyn.evaluation.pairs import PairedInterval, paired_interval
 from bayesdyn.evaluation.table import Row
 
-__all__ = ["CellProgress", "Comparison", "Failure", "Row", "compare", "quarter_drone_comparison"]
+__all__ = [
+    "ActiveLearning",
+    "CellProgress",
+    "Comparison",
+    "DecisionTask",
+    "Disentanglement",
+    "Failure",
+    "PairedInterval",
+    "Row",
+    "active_learning_rows",
+    "compare",
+    "decision_anchor",
+    "decision_rows",
+    "disentanglement_rows",
+    "paired_interval",
+    "quarter_drone_comparison",
+    "verdicts",
+]

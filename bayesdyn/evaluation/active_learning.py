@@ -136,7 +136,7 @@ def learning_curve(
     return torch.stack(curve)
 
 
-def active_learning(
+def active_learning_rows(
     make: Callable[[BaseCodec], Model],
     codec: Callable[[], BaseCodec],
     pool: Transitions,

@@ -150,7 +150,7 @@ class Decided:
     simulated: Float[Tensor, "R B C"]
 
 
-def anchor(task: DecisionTask, seed: int) -> Anchor:
+def decision_anchor(task: DecisionTask, seed: int) -> Anchor:
     """Draw the random plans of a seed, plan with the true dynamics for the expected return, and carry both out."""
     shape = (task.planner.horizon, len(task.starts), task.random)
     random = task.space.to(task.dtype).uniform(shape, _generator(seed, _RANDOM))

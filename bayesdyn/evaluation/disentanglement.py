@@ -70,7 +70,7 @@ class Disentanglement:
             raise ConfigurationError(f"disentanglement wants two sizes N >= 2 or more, rows among them; got {self}")
 
 
-def disentanglement(
+def disentanglement_rows(
     make: Callable[[], Posterior], name: str, seed: int, settings: Disentanglement = Disentanglement()
 ) -> list[Row]:
     """Fit a posterior to 7 sin x + σ(x) ε of several sizes, and once more with 2σ, and return how its two variances behave.

@@ -152,13 +152,22 @@ def ranks(values: Float[Tensor, "J *rest"]) -> Float[Tensor, "J *rest"]:
     >>> ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
     [2.5, 1.0, 2.5]
     """
-    columns = [_ranks(column) for column in values.reshape(values.shape[0], -1).unbind(1)]
-    return torch.stack(columns, 1).reshape(values.shape)
+    ascending, order = values.sort(0)
+    places = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device).reshape(-1, *(1,) * (values.dim() - 1))
+    return torch.zeros_like(values).scatter(0, order, mean_over_ties(ascending, places.expand_as(values)))
 
 
-def _ranks(values: Tensor) -> Tensor:
-    _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - 0.5 * (counts - 1))[inverse].to(values.dtype)
+def mean_over_ties(ascending: Float[Tensor, "J *rest"], value: Float[Tensor, "J *rest"]) -> Float[Tensor, "J *rest"]:
+    """Return values with those whose sorted keys are equal replaced by their mean, along the first axis.
+
+    >>> mean_over_ties(torch.tensor([1.0, 3.0, 3.0]), torch.tensor([5.0, 6.0, 8.0])).tolist()
+    [5.0, 7.0, 7.0]
+    """
+    group = torch.zeros(ascending.shape, dtype=torch.int64, device=ascending.device)
+    group[1:] = (ascending[1:] != ascending[:-1]).cumsum(0)
+    sums = torch.zeros_like(value).scatter_add_(0, group, value)
+    sizes = torch.zeros_like(value).scatter_add_(0, group, torch.ones_like(value))
+    return (sums / sizes).gather(0, group)
 
 
 def spearman(score: Float[Tensor, "J *rest"], error: Float[Tensor, "J *rest"]) -> Float[Tensor, "*rest"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ShapeError
-from bayesdyn.evaluation.metrics import spearman
+from bayesdyn.evaluation.metrics import mean_over_ties, spearman
 from bayesdyn.evaluation.null_bands import Band
 from bayesdyn.evaluation.samples import split_variance
 from bayesdyn.rollout import Noise, Propagation, SampledDynamics
@@ -74,13 +74,9 @@ def ranking(score: Float[Tensor, "..."], error: Float[Tensor, "..."]) -> dict[st
 def _running_mean(score: Tensor, value: Tensor) -> Tensor:
     """Return (1/k) Σ_{j<=k} value_(j), k = 1..J, by ascending score; values of equal scores are replaced by their mean."""
     ascending, order = score.sort(0)
-    ordered = value.gather(0, order)
-    group = torch.zeros_like(order)
-    group[1:] = (ascending[1:] != ascending[:-1]).cumsum(0)
-    sums = torch.zeros_like(ordered).scatter_add_(0, group, ordered)
-    sizes = torch.zeros_like(ordered).scatter_add_(0, group, torch.ones_like(ordered))
+    ordered = mean_over_ties(ascending, value.gather(0, order))
     count = torch.arange(1, len(value) + 1, dtype=value.dtype, device=value.device)
-    return (sums / sizes).gather(0, group).cumsum(0) / count.reshape(-1, *(1,) * (value.dim() - 1))
+    return ordered.cumsum(0) / count.reshape(-1, *(1,) * (value.dim() - 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, DataError, ShapeError
 from bayesdyn.evaluation.active_learning import (
     ActiveLearning,
-    active_learning,
+    active_learning_rows,
     area,
     area_gain,
     at_random,
@@ -129,7 +129,7 @@ def test_asking_pays_where_random_rows_are_redundant():
     rows = []
     for seed in range(6):
         row = Row("conjugate", "crowded", "", seed, "", "")
-        rows += active_learning(make, Codec, crowded_pool(seed=seed), even_test(), row, settings)
+        rows += active_learning_rows(make, Codec, crowded_pool(seed=seed), even_test(), row, settings)
     gains = [row.value for row in rows if row.metric == "active_gain" and row.objective == "information"]
     found = paired_interval(gains)
     assert found.low > 0.1

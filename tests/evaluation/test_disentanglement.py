@@ -8,7 +8,14 @@ from reference_posteriors import ConjugateRegression
 
 from bayesdyn.distributions import Gaussian, Predictive
 from bayesdyn.errors import ConfigurationError
-from bayesdyn.evaluation.disentanglement import THRESHOLDS, Disentanglement, disentanglement, log_slope, log_variance_rmse, verdicts
+from bayesdyn.evaluation.disentanglement import (
+    THRESHOLDS,
+    Disentanglement,
+    disentanglement_rows,
+    log_slope,
+    log_variance_rmse,
+    verdicts,
+)
 from bayesdyn.evaluation.toys import NoisySine
 
 TOY = NoisySine()
@@ -74,7 +81,7 @@ class Forgetful(KnownNoise):
 
 
 def values(make, seed=0, settings=QUICK):
-    rows = disentanglement(lambda: make().double(), "posterior", seed, settings)
+    rows = disentanglement_rows(lambda: make().double(), "posterior", seed, settings)
     return {row.metric: row.value for row in rows if row.metric in THRESHOLDS}, rows
 
 
@@ -121,7 +128,7 @@ def test_data_of_a_seed_are_the_same_for_every_posterior():
             return super().fit(x, y)
 
     for _ in range(2):
-        disentanglement(lambda: Watching().double(), "posterior", 3, Disentanglement(sizes=(50, 200), rows=200))
+        disentanglement_rows(lambda: Watching().double(), "posterior", 3, Disentanglement(sizes=(50, 200), rows=200))
     first, again = seen[:3], seen[3:]
     assert all(torch.equal(a[i], b[i]) for a, b in zip(first, again, strict=True) for i in (0, 1))
     (small, _), (x, y), (x2, wider) = first
