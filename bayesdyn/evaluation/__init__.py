@@ -1,7 +1,7 @@
 """How well a model knows what it does not know: metrics, null bands, open-loop scores, `compare`, and protocols beside it.
 
-`disentanglement_rows` asks whether the two parts of a variance are what they claim, `active_learning_rows` what it is worth to ask by them,
-`decision_rows` what plans are worth that were made with a model. Each returns rows of the one long table.
+`disentanglement_rows` asks whether the two parts of a variance are what they claim, `active_learning_rows` what it is worth to ask
+by them, `decision_rows` what plans are worth that were made with a model. Each returns rows of the one long table.
 """
 
 from bayesdyn.evaluation.active_learning import ActiveLearning, active_learning_rows

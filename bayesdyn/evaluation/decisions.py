@@ -42,6 +42,14 @@ class DecisionTask:
     replicates    simulated truths for the null bands, drawn from the model (0: none)
 
     Raises `ConfigurationError` for numbers without a meaning, `ShapeError` for starts that are not [B, S].
+
+    >>> from bayesdyn import Gaussian, PlainDynamics, planners
+    >>> drift = PlainDynamics(lambda s, a: Gaussian(s + a, torch.full_like(s, 0.01)))
+    >>> box, search = planners.Box.of([-1.0], [1.0]), planners.RandomShooting(horizon=2, candidates=20)
+    >>> task = DecisionTask(drift, lambda s, a, s2: -s2[..., 0].square(), box, torch.randn(5, 1), search, replicates=0)
+    >>> rows = decision_rows(drift, task, decision_anchor(task, 0), Row("truth", "drift", "none", 0, "", ""))
+    >>> [row.value for row in rows if row.metric == "regret"]
+    [0.0]
     """
 
     truth: Sampler

@@ -86,6 +86,11 @@ def disentanglement_rows(
       calls of one θ, which is one function and not a sample of them.
 
     Data of one seed are the same for every posterior, and those of a size are the first of the next. Variances are of whitened y.
+
+    >>> from bayesdyn.posteriors import ExactGP
+    >>> rows = disentanglement_rows(ExactGP, "GP", 0, Disentanglement(sizes=(20, 40), rows=40))
+    >>> [row.count for row in rows if row.metric == "epistemic_var"]
+    [20, 40]
     """
     x, y = settings.toy.draw(max(settings.sizes), torch.Generator().manual_seed(seed))
     support, gap = settings.toy.support(), settings.toy.gap()
