@@ -121,11 +121,10 @@ def _who_learned(members: Mapping[str, Run]) -> str:
     one = len(members) == 1
     subject = "A model learned" if one else f"{_NUMBERS.get(len(members), 'Many')} kinds of model learned"
     trials = "the trials themselves and said how sure it was" if one else "their own trials and said how sure they were"
-    planner = "a planner chose each action on average over the model's draws"
-    policy = "between trials a policy was improved on the model alone, on average over what the model holds possible"
+    planner, policy = "a planner chose each action", "between trials a policy was improved on the model alone"
     searching = [searched(run) for run in members.values()]
     how = policy if all(searching) else f"{planner}, or {policy}" if any(searching) else planner
-    return f"{subject} the dynamics from {trials}, and {how}."
+    return f"{subject} the dynamics from {trials}, and {how}, on average over what the model holds possible."
 
 
 def _machine() -> Table:

@@ -95,11 +95,15 @@ def _pace(controlled: list[Trial]) -> dict[str, str]:
         facts["plans per second"] = f"{fmean(rates):.1f}"
     if medians := every("plan_seconds_p50"):
         worst = max(every("plan_seconds_p99"))
-        facts["time per plan, median and p99"] = f"{1000 * fmean(medians):.3g} and {1000 * worst:.3g} ms"
+        facts["time per plan, median and p99"] = f"{_three_digits(1000 * fmean(medians))} and {_three_digits(1000 * worst)} ms"
     if late := every("late_plans"):
         plans = sum(int((trial.age == 0).sum()) for trial in controlled)
         facts["plans beyond the latency"] = f"{sum(late):.0f} of {plans}"
     return facts
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def run_sections(runs: Mapping[str, Run], scenario: Scenario, palette: Palette) -> list[Section]:
