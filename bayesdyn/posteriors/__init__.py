@@ -20,7 +20,7 @@ from bayesdyn.posteriors.physics_parameters import KnownNoise, LearnedNoise
 from bayesdyn.posteriors.physics_residual import WithResidual
 from bayesdyn.posteriors.quantile_map import CalibratedMarginals, QuantileMap
 from bayesdyn.posteriors.recalibrated import CalibrationReport, Recalibrated
-from bayesdyn.posteriors.scaling import TotalScale, TwoScales
+from bayesdyn.posteriors.scaling import CoverageScale, TotalScale, TwoScales
 from bayesdyn.posteriors.sghmc import SGHMC, SGHMCSampling
 from bayesdyn.posteriors.sparse_gp import SparseGP
 from bayesdyn.posteriors.standardize import Standardize
@@ -42,6 +42,7 @@ __all__ = [
     "CalibrationReport",
     "Collapsed",
     "ConcreteDropout",
+    "CoverageScale",
     "DiagonalGGN",
     "ExactGP",
     "FitReport",

@@ -55,7 +55,7 @@ class QuantileMap:
 
     It puts right the shape as well as the width, for one step and one output at a time. It has no meaning for draws of θ: what has
     been put right is the mixture over θ, and no one function in it. Where trajectories are drawn (`TSInf`, `TS1`, planning) use
-    `Recalibrated` with `TotalScale()` or `TwoScales()`, whose draws keep their θ.
+    `Recalibrated` with a scale, such as `TotalScale()`, whose draws keep their θ.
 
     `levels` are the sorted u [N, E] of held-out rows; `Recalibrated.quantile_map` makes them and sees that the rows are held out.
 

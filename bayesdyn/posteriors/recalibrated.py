@@ -54,8 +54,8 @@ class Recalibrated(Posterior):
     `fit` learns as the wrapped posterior does and leaves the scales at 1: what was right for the last fit need not be for this one.
     `calibrate` then takes a calibration set of its own, of episodes that the fit has not seen (the wrapper remembers a fingerprint
     of each row that it was given, so it has to be there when the posterior is fitted), and finds the scales by `method`:
-    `TotalScale()` or `TwoScales()`. `DynamicsModel.calibrate` does it from transitions. What is calibrated one step ahead need not
-    be k steps ahead: look at both.
+    `TotalScale()`, `CoverageScale()` or `TwoScales()`. `DynamicsModel.calibrate` does it from transitions. What is calibrated one
+    step ahead need not be k steps ahead: look at both.
 
     A draw costs one more evaluation, of f̄: a mean for a Gaussian process, K networks for an ensemble, 64 for other networks.
 
@@ -84,8 +84,9 @@ class Recalibrated(Posterior):
         super().__init__()
         if not isinstance(method, Scaling):
             raise ConfigurationError(
-                f"Recalibrated wants TotalScale() or TwoScales(), which draws of θ can follow; got {method!r}. A quantile map has "
-                "no meaning under draws: apply it to what `predict` says of one step, Recalibrated.quantile_map makes one"
+                f"Recalibrated wants TotalScale(), CoverageScale() or TwoScales(), which draws of θ can follow; got {method!r}. "
+                "A quantile map has no meaning under draws: apply it to what `predict` says of one step, and make it with "
+                "Recalibrated.quantile_map"
             )
         self.posterior, self.method = posterior, method
         for name in ("epistemic_scale", "aleatoric_scale"):

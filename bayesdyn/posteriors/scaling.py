@@ -58,7 +58,7 @@ class Scaling(ABC):
 class TotalScale(Scaling):
     """One factor per output for both parts: s_d² = mean z², z = (y - m)/√variance, the Gaussian maximum-likelihood scale.
 
-    Never below 1/1000. What it cannot mend is the split: where noise is right and ignorance is not, take `TwoScales`.
+    Never below 1/1000. It cannot mend the split, `TwoScales` may, and a few large errors decide it, which `CoverageScale` ignores.
 
     Source: Levi, Gispan, Giladi, Fetaya 2022.
 
@@ -70,6 +70,43 @@ class TotalScale(Scaling):
     def learn(self, said: Predictive, y: Float[Tensor, "N E"]) -> Scales:
         """Return √(mean z²) for both."""
         scale = ((y - said.mean).square() / said.variance).mean(0).sqrt().clamp_min(_LEAST)
+        return Scales(scale, scale)
+
+
+@dataclass(frozen=True)
+class CoverageScale(Scaling):
+    """One factor per output for both parts, such that the central `level` interval holds that share of the held-out rows.
+
+    s_d = the ⌈(N + 1) level⌉-th smallest of |y_j - m_j| / |q_j - m_j|, with q_j the interval's end on the side of y_j
+
+    On rows exchangeable with the held-out ones it holds `level` of them, whatever the distribution. A few errors far beyond all
+    others, which mean z² is made of, do not move it. Never below 1/1000.
+
+    Raises `ConfigurationError` unless 0 < level < 1.
+
+    Source: Lei, G'Sell, Rinaldo, Tibshirani, Wasserman 2018, section 5.2.
+
+    >>> said = Predictive(*(torch.full((1, 200, 1), value, dtype=torch.float64) for value in (0.0, 0.0, 1.0)))
+    >>> y = 3 * torch.randn(200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> y[:5] = 1e6
+    >>> bool((CoverageScale().learn(said, y).aleatoric - 3).abs() < 0.6)
+    True
+    """
+
+    level: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ConfigurationError(f"CoverageScale wants a level between 0 and 1; got {self.level}")
+
+    def learn(self, said: Predictive, y: Float[Tensor, "N E"]) -> Scales:
+        """Return the factor for both."""
+        mean, (low, high) = said.mean, said.interval(self.level)
+        # A skewed mixture may have its mean outside: no factor would then move the interval over y.
+        reach = torch.where(y < mean, mean - low, high - mean).clamp_min(torch.finfo(y.dtype).tiny)
+        wanted = ((y - mean).abs() / reach).sort(0).values
+        rank = min(math.ceil((len(y) + 1) * self.level), len(y))
+        scale = wanted[rank - 1].clamp_min(_LEAST)
         return Scales(scale, scale)
 
 

@@ -21,7 +21,7 @@ from bayesdyn.evaluation import metrics
 from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import GPyTorchKernel, Matern52, RBFLinear
 from bayesdyn.networks.training import Training
-from bayesdyn.posteriors import QuantileMap, Recalibrated, TotalScale, TwoScales
+from bayesdyn.posteriors import CoverageScale, QuantileMap, Recalibrated, TotalScale, TwoScales
 from bayesdyn.posteriors.base import FitReport, Posterior
 from bayesdyn.posteriors.mean_functions import mean_function
 from bayesdyn.posteriors.scaling import Scales
@@ -199,6 +199,26 @@ def test_the_error_of_the_ratio_counts_episodes_not_rows():
     assert spread == pytest.approx(1.7 / math.sqrt(40), rel=0.15)
 
 
+def test_the_coverage_scale_is_exact_on_its_own_rows_and_holds_on_others():
+    # A mixture of three skewed components and errors with a tail that has no variance.
+    mean, var = normal(3, 4000, 2).exp(), 0.2 + normal(3, 4000, 2, seed=1).square()
+    said = Predictive(mean, torch.zeros_like(mean), var)
+    centre, uniform = said.mean, torch.rand(4000, 2, generator=generator(2), dtype=F64)
+    y = centre + 0.5 * said.stddev * (math.pi * (uniform - 0.5)).tan()
+    fit, fresh = (
+        Predictive(mean[:, rows], torch.zeros_like(mean[:, rows]), var[:, rows]) for rows in (slice(2000), slice(2000, None))
+    )
+    scales = CoverageScale(0.8).learn(fit, y[:2000])
+    own = metrics.coverage(metrics.pit(scales.predictive(fit), y[:2000]), 0.8)
+    torch.testing.assert_close(own, torch.full((2,), math.ceil(2001 * 0.8) / 2000, dtype=F64), rtol=0, atol=1.5 / 2000)
+    other = metrics.coverage(metrics.pit(scales.predictive(fresh), y[2000:]), 0.8)
+    # Binomial on both sides: the level of the interval found, and the share of fresh rows in it.
+    assert bool(((other - 0.8).abs() < 4 * math.sqrt(2 * 0.16 / 2000)).all())
+    # What mean z² makes of such a tail covers nearly everything.
+    total = TotalScale().learn(fit, y[:2000]).predictive(fresh)
+    assert bool((metrics.coverage(metrics.pit(total, y[2000:]), 0.8) > 0.95).all())
+
+
 def test_fresh_episodes_are_covered_better():
     x = normal(4000, 1)
     y = 3 * normal(4000, 2, seed=1)
@@ -296,7 +316,7 @@ def test_a_map_of_other_numbers_is_refused():
 def test_draws_of_functions_refuse_a_quantile_map_and_say_what_to_use():
     with (
         shape_checks_off(),
-        pytest.raises(ConfigurationError, match=r"TotalScale\(\) or TwoScales\(\), which draws"),
+        pytest.raises(ConfigurationError, match=r"TwoScales\(\), which draws of θ can follow"),
     ):
         Recalibrated(Stated(), QuantileMap(torch.rand(9, 2)))
 
@@ -340,7 +360,6 @@ def test_a_calibrated_ensemble_keeps_the_contract(dtype):
     [
         quick_gp,
         lambda: bd.posteriors.ExactGP(RBFLinear(), training=GPTraining(max_steps=5, restarts=0)),
-        lambda: bd.posteriors.SparseGP(Matern52(), inducing=12, training=GPTraining(max_steps=5, restarts=0)),
         quick_ensemble,
         lambda: bd.posteriors.MeanField(hidden=(8,), training=bd.posteriors.VariationalTraining(steps=20)),
         ConjugateRegression,
@@ -362,6 +381,14 @@ def test_a_mean_function_is_the_predicted_mean_and_stays(make):
     double = centre.to(dtype=F64)(query.double())
     assert double.dtype == F64
     torch.testing.assert_close(double.to(x.dtype), first, rtol=0, atol=max(rounding, 1e-5) if x.dtype != F64 else rounding)
+
+
+def test_the_mean_of_a_sparse_gp_is_that_of_its_inducing_points():
+    x, y = toy_data(40, generator())
+    ones = torch.ones(2, 3, dtype=F64)
+    gp = bd.posteriors.SparseGP.from_hyperparameters(x, y, x[:12], ones, ones[:, 0], 0.1 * ones[:, 0], kernel=Matern52())
+    query = normal(2, 5, 3)
+    torch.testing.assert_close(mean_function(gp)(query), gp.predict(query).mean, rtol=0, atol=1e-10)
 
 
 def test_the_mean_of_a_gp_with_a_kernel_of_gpytorch_comes_from_predict():
@@ -592,6 +619,8 @@ def test_a_model_without_a_calibration_says_how_to_get_one():
 def test_wrong_bounds_are_named():
     with pytest.raises(ConfigurationError, match="bound above 1"):
         TwoScales(bound=1.0)
+    with pytest.raises(ConfigurationError, match="level between 0 and 1"):
+        CoverageScale(90)
 
 
 def test_scales_leave_the_mean_of_a_mixture():
