@@ -1,12 +1,13 @@
 """Plans made with a learned model are carried out in the true dynamics: predicted against realised returns, and the regret.
 
-Plans are made from many start states at once and run without replanning. Returns [B, C] are of C plans from each of B starts: plan
+Plans are made from many start states and run without replanning. Returns [B, C] are of C plans from each of B starts: plan
 0 is the planner's choice, then come random plans, then the planner's best candidates.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from bayesdyn.planners import ActionSpace, Planner
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Propagation, SampledDynamics, Sampler, TSInf, rollout
 
-_RANDOM, _WORLD, _PLAN, _PREDICT, _NULL, _PIT = range(6)
+_RANDOM, _WORLD, _PLAN, _DRAWS, _PREDICT, _NULL, _PIT = range(7)
 _ENDS = torch.tensor([0.05, 0.95], dtype=torch.float64)
 
 
@@ -33,7 +34,8 @@ _ENDS = torch.tensor([0.05, 0.95], dtype=torch.float64)
 class DecisionTask:
     """Where and how plans are made and tried; all models meet the same starts, random plans, and noise of the true dynamics.
 
-    truth         the true dynamics: plans are carried out in one draw of them, and the same planner plans with them for the regret
+    truth         the true dynamics: plans are carried out in one draw of them, and the same planner plans with them for the regret,
+                  with the same random candidates
     starts        states [B, S] that plans start from, 50 or more for a figure to be quoted
     objectives, propagations   every pair of them makes plans; predictions are of the same propagation
     draws, particles           trajectories per candidate while planning
@@ -162,17 +164,15 @@ def decision_anchor(task: DecisionTask, seed: int) -> Anchor:
     """Draw the random plans of a seed, plan with the true dynamics for the expected return, and carry both out."""
     shape = (task.planner.horizon, len(task.starts), task.random)
     random = task.space.to(task.dtype).uniform(shape, _generator(seed, _RANDOM))
-    agent = task.agent(task.truth, task.planner, Expected(), TSInf())
-    best = _plan(agent, task, seed)[0]
-    realised = task.realise(torch.cat([best.unsqueeze(2), random], 2), seed)
+    best = _plan(task.truth, task, Expected(), TSInf(), seed)
+    realised = task.realise(torch.cat([best.actions, random], 2), seed)
     return Anchor(random, realised[:, 1:], realised[:, 0])
 
 
 def decide(model: Sampler, task: DecisionTask, objective: Objective, propagation: Propagation, fixed: Anchor, seed: int) -> Decided:
     """Plan with a model from every start, carry the plans out, and predict the same plans' returns on fresh draws."""
-    recording = Recording(task.planner, task.plans - task.random)
-    chosen, imagined = _plan(task.agent(model, recording, objective, propagation), task, seed)
-    actions = torch.cat([chosen.unsqueeze(2), fixed.random, recording.elites], 2)
+    chosen = _plan(model, task, objective, propagation, seed)
+    actions = torch.cat([chosen.actions, fixed.random, chosen.elites], 2)
     found = task.realise(actions[:, :, [0, *range(1 + task.random, actions.shape[2])]], seed)
     realised = torch.cat([found[:, :1], fixed.random_returns, found[:, 1:]], 1)
     with torch.no_grad():
@@ -182,7 +182,7 @@ def decide(model: Sampler, task: DecisionTask, objective: Objective, propagation
         if task.replicates:
             truths = model.sample(task.replicates, _generator(seed, _NULL), dtype=task.dtype)
             simulated = task.returns(truths, actions, TSInf(), task.dtype, seed, _NULL)[:, 0]
-    return Decided(actions, predicted, realised, imagined, simulated)
+    return Decided(actions, predicted, realised, chosen.imagined, simulated)
 
 
 def decision_rows(model: Sampler, task: DecisionTask, fixed: Anchor, row: Row) -> list[Row]:
@@ -259,12 +259,39 @@ def _band(values: list[Tensor]) -> Band:
     return Band(*torch.stack(values).double().nanquantile(_ENDS, 0))
 
 
-def _plan(agent: MPC, task: DecisionTask, seed: int) -> tuple[Float[Tensor, "T B A"], Float[Tensor, "B"]]:
-    """Return the plans from all starts and the mean returns that the planner saw for them."""
-    agent.reset(task.space, len(task.starts), _generator(seed, _PLAN))
-    agent.act(task.starts)
-    assert agent.decision is not None
-    return agent.decision.plan.actions, agent.decision.imagined.returns.mean((0, 1)).double()
+class _Chosen(NamedTuple):
+    """Plans from all starts, the planner's best candidates, and the mean returns that it saw for its plans."""
+
+    actions: Float[Tensor, "T B 1 A"]
+    elites: Float[Tensor, "T B k A"]
+    imagined: Float[Tensor, "B"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seeded:
+    """A model whose draws have a seed of their own, so that the planner's random numbers are the same for every model."""
+
+    model: Sampler
+    seed: tuple[int, ...]
+
+    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
+        return self.model.sample(n, _generator(*self.seed), dtype=dtype)
+
+
+def _plan(model: Sampler, task: DecisionTask, objective: Objective, propagation: Propagation, seed: int) -> _Chosen:
+    """Plan from each start by itself, with random numbers of its own: what chance there is in planning is then in no two alike."""
+    recording = Recording(task.planner, task.plans - task.random)
+    fresh = recording.start(task.space.to(task.dtype))
+    actions, elites, imagined = [], [], []
+    for b, start in enumerate(task.starts):
+        agent = task.agent(_Seeded(model, (seed, _DRAWS, b)), recording, objective, propagation)
+        decision = agent.decide(start.unsqueeze(0), fresh, _generator(seed, _PLAN, b))
+        actions.append(decision.plan.actions)
+        elites.append(recording.elites)
+        imagined.append(decision.imagined.returns.mean().double())
+    fewest = min(each.shape[2] for each in elites)
+    best = torch.cat([each[:, :, :fewest] for each in elites], 1)
+    return _Chosen(torch.cat(actions, 1).unsqueeze(2), best, torch.stack(imagined))
 
 
 def _generator(*seed: int) -> torch.Generator:
