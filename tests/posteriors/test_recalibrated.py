@@ -583,11 +583,15 @@ def test_a_rollout_keeps_the_draw_and_the_planner_sees_it():
     assert exact is not None  # moment matching stays in closed form for a GP
 
 
-def test_saved_and_loaded_it_is_the_same_model(tmp_path: Path):
-    model, train, held_out = fitted_model(TwoScales())
+@pytest.mark.parametrize("method", [TotalScale(), TwoScales()])
+def test_saved_and_loaded_it_is_the_same_model(method: TotalScale | TwoScales, tmp_path: Path):
+    model, train, held_out = fitted_model(method)
+    other = bd.DynamicsModel(bd.Codec(), Recalibrated(quick_gp(), method))
+    model.save(tmp_path / "model.safetensors")
+    other.load(tmp_path / "model.safetensors")
+    assert not other.posterior.calibrated
     model.calibrate(held_out)
     model.save(tmp_path / "model.safetensors")
-    other = bd.DynamicsModel(bd.Codec(), Recalibrated(quick_gp(), TwoScales()))
     other.load(tmp_path / "model.safetensors")
     one, two = (m.predict(held_out.state, held_out.action) for m in (model, other))
     assert torch.equal(one.mean, two.mean)
@@ -596,7 +600,7 @@ def test_saved_and_loaded_it_is_the_same_model(tmp_path: Path):
     with pytest.raises(DataError, match="80 of 560 rows"):
         other.calibrate(train + held_out)
     with pytest.raises(FileError, match="another model"):
-        bd.DynamicsModel(bd.Codec(), Recalibrated(quick_gp(), TotalScale())).load(tmp_path / "model.safetensors")
+        bd.DynamicsModel(bd.Codec(), Recalibrated(quick_gp(), CoverageScale())).load(tmp_path / "model.safetensors")
 
 
 def test_a_quantile_map_serves_any_unit():
