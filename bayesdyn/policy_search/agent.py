@@ -1,6 +1,7 @@
 """`PolicyAgent`: an agent that improves a policy after each fit and then follows it, with no planning."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,10 +42,12 @@ class PolicyAgent(Agent):
     """Policy search between trials, as PILCO does it: fit, improve the policy under the model, act without planning.
 
     `make_policy(generator)` draws a policy to start from; later searches start from the last one, and from `restarts` fresh ones
-    beside it, of which the best by value is kept. `objective` says what is minimised and `optimiser` how. `reward` is what the
-    imagined trajectories, `draws` of them, are worth beside the environment's own.
+    beside it, of which the best by value is kept. Fresh ones cost a search each and are of use where the last one is stuck: they
+    are only tried where the new fit changes its expected cost by no more than the share `surprise`, so that nothing was learned
+    about it; an infinite `surprise` tries them at every search, the first included. `objective` says what is minimised and
+    `optimiser` how. `reward` is what the imagined trajectories, `draws` of them, are worth beside the environment's own.
 
-    Raises `ConfigurationError` for negative restarts or draws below 1; `act` raises `NotFittedError` before `improve`.
+    Raises `ConfigurationError` for negative restarts or surprise or draws below 1; `act` raises `NotFittedError` before `improve`.
     Source: Deisenroth & Rasmussen, ICML 2011, algorithm 1.
     """
 
@@ -54,14 +57,19 @@ class PolicyAgent(Agent):
     reward: Reward
     optimiser: PolicyOptimiser = field(default_factory=QuasiNewton)
     restarts: int = 0
+    surprise: float = math.inf
     draws: int = 10
     policy: Policy | None = field(default=None, init=False, repr=False)
     decision: Intention | None = field(default=None, init=False, repr=False)
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)
+    _expected: float = field(default=math.nan, init=False, repr=False)  # the policy's cost under the model that it comes from
 
     def __post_init__(self) -> None:
-        if self.restarts < 0 or self.draws < 1:
-            raise ConfigurationError(f"PolicyAgent wants restarts >= 0 and draws >= 1; got {self.restarts} and {self.draws}")
+        if min(self.restarts, self.surprise) < 0 or self.draws < 1:
+            raise ConfigurationError(
+                "PolicyAgent wants restarts and surprise >= 0 and draws >= 1; "
+                f"got {self.restarts}, {self.surprise} and {self.draws}"
+            )
 
     def improve(self, generator: torch.Generator | None = None, progress: Progress | None = None) -> Improvement:
         """Search from the present policy and from `restarts` fresh ones; keep the best by value.
@@ -72,17 +80,19 @@ class PolicyAgent(Agent):
         began = time.perf_counter()
         generator = generator or torch.Generator().manual_seed(0)
         first = self.make_policy(generator) if self.policy is None else self.policy
-        starts = [first, *(self.make_policy(generator) for _ in range(self.restarts))]
+        fresh = [self.make_policy(generator) for _ in range(self.restarts)]
         # Every start meets the same draws, or their values could not be compared.
         seed = int(torch.randint(2**62, (), generator=generator))
+        starts = [first] if self._surprised(seed) else [first, *fresh]
         searched, failed = self._search(starts, seed, progress)
-        if not searched and self.policy is not None and not self.restarts:
+        if not searched and self.policy is not None and len(starts) == 1:
             # Without a fresh one the run would end here, and again here whenever it is resumed.
             searched, again = self._search([self.make_policy(generator)], seed, progress)
             failed = (*failed, *again)
         if not searched:
             raise NumericalError("; ".join(failed))
         found, self.policy = min(searched, key=lambda pair: pair[0].value)
+        self._expected = found.value
         expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
         metrics = {
             "predicted_cost": found.value,
@@ -90,6 +100,22 @@ class PolicyAgent(Agent):
             "policy_seconds": time.perf_counter() - began,
         }
         return Improvement(metrics, expected.predictions(self.policy), (*found.warnings, *failed))
+
+    def _surprised(self, seed: int) -> bool:
+        """Whether the new fit expects something else of the present policy than the fit did that it comes from.
+
+        It is not asked with an infinite `surprise`; where there is no policy yet, anything is new.
+        """
+        if math.isinf(self.surprise):
+            return False
+        if self.policy is None:
+            return True
+        try:
+            with torch.no_grad():
+                now = float(self.objective.of(self.model, torch.Generator().manual_seed(seed))(self.policy))
+        except NumericalError:
+            return True
+        return not abs(now - self._expected) <= self.surprise * abs(self._expected)
 
     def _search(
         self, starts: list[Policy], seed: int, progress: Progress | None
@@ -133,17 +159,22 @@ class PolicyAgent(Agent):
         return Intention(imagined, split_variance(imagined.returns))
 
     def memory(self) -> dict[str, Tensor]:
-        """Return the policy's parameters."""
-        return {} if self.policy is None else {name: values.clone() for name, values in self.policy.state_dict().items()}
+        """Return the policy's parameters and what it was expected to cost."""
+        if self.policy is None:
+            return {}
+        parameters = {f"policy.{name}": values.clone() for name, values in self.policy.state_dict().items()}
+        return {"expected_cost": torch.tensor(self._expected, dtype=torch.float64), **parameters}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
         """Take the policy's parameters back; forget the policy if there are none."""
         if not memory:
-            self.policy = None
+            self.policy, self._expected = None, math.nan
             return
         if self.policy is None:
             self.policy = self.make_policy(torch.Generator().manual_seed(0))
-        self.policy.load_state_dict(dict(memory))
+        parameters = {name.removeprefix("policy."): values for name, values in memory.items() if name.startswith("policy.")}
+        self.policy.load_state_dict(parameters)
+        self._expected = float(memory["expected_cost"])
 
     def _policy(self) -> Policy:
         if self.policy is None:

@@ -77,6 +77,7 @@ class PolicyTask:
     widths: float | tuple[float, ...] | None = None
     exploration: float = 0.0
     restarts: int = 0
+    surprise: float = 0.1
     warm_start: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,6 +104,7 @@ class PolicyTask:
             LiftedCost(self.cost, Lift(len(scenario.start_mean), scenario.angles)),
             self.optimiser,
             self.restarts,
+            self.surprise,
         )
 
     def solved(self, trial: Trial) -> bool:

@@ -12,9 +12,10 @@ import bayesdyn as bd
 from bayesdyn.belief_dynamics import Belief, BeliefDynamics
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError
 from bayesdyn.gaussian_processes.training import GPTraining
+from bayesdyn.inference.optimisation import Optimum
 from bayesdyn.moments import Columns, Linear, QuadraticCost, SquashSin
 from bayesdyn.policies import LinearPolicy, MLPPolicy, RBFPolicy, Squashed
-from bayesdyn.policy_search import Adam, MomentMatched, ParticleLoss, Particles, PolicyAgent, QuasiNewton
+from bayesdyn.policy_search import Adam, MomentMatched, ParticleLoss, Particles, PolicyAgent, PolicyOptimiser, QuasiNewton
 from bayesdyn.policy_search.objective import Loss, as_vector, set_vector, vector_objective
 
 DOUBLE = torch.float64
@@ -235,6 +236,48 @@ def test_the_best_of_several_starts_is_kept() -> None:
     several = make_agent(model, optimiser=QuasiNewton(2, 5), restarts=3)
     best = several.improve(generator.manual_seed(3)).metrics["predicted_cost"]
     assert best <= alone
+
+
+class Counting(PolicyOptimiser):
+    """Finds nothing better, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.searches = 0
+
+    def improve(self, policy, redraw, progress=None):
+        self.searches += 1
+        return Optimum(as_vector(policy), float(redraw()(policy)), 1, (), ())
+
+
+@pytest.mark.parametrize(("cost", "searches"), [(1.05, 3), (0.95, 3), (1.3, 1), (0.7, 1)])
+def test_fresh_starts_are_tried_where_the_new_fit_says_nothing_new_of_the_policy(cost: float, searches: int) -> None:
+    class Constant(Loss):
+        level = 1.0
+
+        def __call__(self, policy):
+            return tensor(self.level)
+
+        def predictions(self, policy):
+            return {}
+
+    class Objective(MomentMatched):
+        def of(self, model, generator):
+            return loss
+
+    def agent() -> PolicyAgent:
+        made = make_agent(model, optimiser=optimiser, restarts=2, surprise=0.1)
+        made.objective = Objective(COST, start(), 3)
+        return made
+
+    model, optimiser, loss = point_mass_model(), Counting(), Constant()
+    before = agent()
+    before.improve(torch.Generator().manual_seed(0))
+    assert optimiser.searches == 1  # nobody knows yet whether the first search is stuck
+    after = agent()
+    after.recall(before.memory())
+    loss.level = cost
+    after.improve(torch.Generator().manual_seed(1))
+    assert optimiser.searches - 1 == searches
 
 
 def test_an_agent_without_a_policy_says_so() -> None:
