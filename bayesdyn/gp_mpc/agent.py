@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bayesdyn.agents import Agent
 from bayesdyn.belief_dynamics import Belief
-from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
+from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, NumericalError, ShapeError
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
 from bayesdyn.gp_mpc.path import Along, matched
 from bayesdyn.gp_mpc.plan import BeliefPlan, expected_costs, fan
@@ -132,28 +132,34 @@ class GPMPC(Agent):
         if last is None:
             return self._afresh(self.first_search, problem, box, generator)
         found = self._onward(problem, box, last)
+        if found is None:
+            return self._afresh(self.search, problem, box, generator)
         if found.value <= last.value + self.tolerated_rise * abs(last.value):
             return found, found.evaluations
         other, looked = self._afresh(self.search, problem, box, generator)
         return min(found, other, key=self._rank), looked + found.evaluations
 
     def _afresh(self, search: BoxSearch, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
-        """Search from the best of many sequences."""
+        """Search from the best of many sequences; raises `NumericalError` if beliefs explode under all of them."""
         drawn = box.middle.expand(self.horizon, 1, box.size)
         if self.scouts:
             noise = coloured_noise(self.horizon, (self.scouts, box.size), self.colour, generator, torch.float64)
             drawn = torch.cat([drawn, box.clip(box.middle + 0.5 * box.width * noise)], 1)
         known = self._multipliers()
-        order = problem.scores(drawn, known).argsort()[: self.starts]
+        scores = problem.scores(drawn, known)
+        order = scores.argsort()[: min(self.starts, max(int(scores.isfinite().sum()), 1))]
         found = [search.solve(problem, drawn[:, i], box, known) for i in order.tolist()]
         return min(found, key=self._rank), drawn.shape[1] + sum(one.evaluations for one in found)
 
-    def _onward(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> Found:
-        """Search from the last plan, moved on, its last action repeated."""
+    def _onward(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> Found | None:
+        """Search from the last plan, moved on, its last action repeated; None where beliefs explode under it by now."""
         steps = max(self._executed, 1)
         moved = follow(last.actions, last.actions[-1], steps)[steps:]
         known = self._multipliers() if last.multipliers is None else last.multipliers.shifted(steps)
-        return self.search.solve(problem, moved, box, known)
+        try:
+            return self.search.solve(problem, moved, box, known)
+        except NumericalError:
+            return None
 
     def _rank(self, found: Found) -> tuple[float, float]:
         """Return what orders sequences: those that keep the bounds come first."""

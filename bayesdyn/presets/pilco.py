@@ -62,7 +62,8 @@ class PolicyTask:
     """A scenario with a way of searching policies: what `PolicyAgent` and `learn` want.
 
     `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says
-    how policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from.
+    how policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from; `restarts`
+    fresh ones are tried where a trial taught the model nothing about the last (`PolicyAgent.surprise`).
 
     >>> from bayesdyn import presets
     >>> presets.pilco("cart-pole").scenario.horizon
@@ -76,7 +77,7 @@ class PolicyTask:
     policy: Callable[[Scenario, torch.Generator], Policy] = Scenario.policy
     widths: float | tuple[float, ...] | None = None
     exploration: float = 0.0
-    restarts: int = 0
+    restarts: int = 2
     surprise: float = 0.1
     warm_start: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -356,11 +357,14 @@ def test_a_resumed_run_is_the_same(tmp_path: Path) -> None:
     assert whole.trials[-1].metrics["planned_return"] == pytest.approx(whole.trials[-1].metrics["realised_return"], rel=0.2)
 
 
+@dataclass
 class Cliff(MomentMap):
-    """The change u, which explodes for u above 0.5."""
+    """The change u, which explodes for u above `edge`."""
+
+    edge: float = 0.5
 
     def moments(self, mean: torch.Tensor, cov: torch.Tensor) -> Moments:
-        if bool((mean[..., 1] > 0.5).any()):
+        if bool((mean[..., 1] > self.edge).any()):
             raise NumericalError("the belief exploded")
         return Moments(mean[..., 1:], cov[..., 1:, 1:], tensor([[0.0], [1.0]]).expand(*mean.shape, 1))
 
@@ -374,6 +378,21 @@ def test_a_search_steps_back_from_beliefs_that_explode() -> None:
     assert scores.isfinite().tolist() == [True, False, True]
     with pytest.raises(NumericalError, match="first sequence"):
         BoxSearch().solve(problem, torch.full((1, 1), 0.9, dtype=DOUBLE), WIDE)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_sequences_under_which_beliefs_explode_are_left_out() -> None:
+    """Most scouts and, once the edge has moved, the last plan fall off the cliff; an agent needs only one that does not."""
+    cliff = Cliff()
+    model = SimpleNamespace(belief_dynamics=lambda process_noise: BeliefDynamics(cliff, state_size=1, action_size=1, inputs=[0, 1]))
+    agent = GPMPC(model, QuadraticCost([0.45], [[1.0]]), reward, horizon=2, starts=20, scouts=20)
+    agent.reset(Box.of([-1.0], [1.0]))
+    assert float(agent.act(tensor([0.0]))) == pytest.approx(0.45, abs=0.01)
+    cliff.edge = 0.2
+    assert float(agent.act(tensor([0.0]))) == pytest.approx(0.2, abs=0.1)
+    cliff.edge = -2.0
+    with pytest.raises(NumericalError, match="first sequence"):
+        agent.act(tensor([0.0]))
 
 
 def test_actions_that_are_fixed_stay() -> None:
