@@ -1,0 +1,130 @@
+"""PILCO's scenarios by every method: how many seeds are solved by which trial, what it cost, and whether the model knew.
+
+Solved means: the tip within the scenario's distance of upright over the last ten steps of a trial. Trials are counted without the
+random ones that come first. Finished trials lie under build/benchmark_runs/pilco, so a killed benchmark goes on where it stopped,
+and STUDIES may be given more seeds or trials; remove that folder after a change of the code. It takes hours; a compiled kernel
+(`python -m bayesdyn.gaussian_processes.compile_moments`) shortens them.
+"""
+
+import csv
+import io
+import multiprocessing
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from bayesdyn import presets
+from bayesdyn.data import write_atomically
+from bayesdyn.loop import Run, Trial
+from benchmarks.acceptance import RESULTS, Acceptance, main
+
+RUNS = Path(__file__).resolve().parents[1] / "build" / "benchmark_runs" / "pilco"
+FIRST_SEED = 100  # the presets were chosen by runs on seeds below
+WORKERS = 4  # one thread each
+METRICS = ("return", "predicted_cost", "predicted_cost_std", "fit_seconds", "policy_seconds", "plans_per_second")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A method in a scenario over `seeds`, `trials` controlled trials each; `share` of them is wanted solved by trial `by`."""
+
+    method: str
+    scenario: str
+    seeds: int
+    trials: int
+    by: int | None = None
+    share: float = 0.95
+
+    @property
+    def name(self) -> str:
+        """What the results call it."""
+        return f"{self.method}, {self.scenario}"
+
+
+STUDIES = (
+    Study("pilco", "pendulum", seeds=20, trials=5, by=3),
+    Study("pilco", "cart-pole", seeds=20, trials=6, by=4),
+    Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one seed came to: the trials' figures, in order, and the controlled trial that solved it, infinity for none."""
+
+    study: str
+    seed: int
+    rows: tuple[dict[str, float], ...]
+    solved_in: float
+    wall_seconds: float
+
+
+def run_seed(job: tuple[Study, int]) -> Outcome:
+    """Learn a scenario with one seed, or go on with what is there, until it is solved."""
+    study, seed = job
+    torch.set_num_threads(1)
+    task = presets.scenario_methods[study.method](study.scenario)
+    began = time.perf_counter()
+    run = task.learn(trials=study.trials, seed=seed, run=RUNS / f"{study.method}-{study.scenario}-{seed}", stop=task.solved)
+    rows = tuple(_figures(task, run, trial) for trial in run.trials)
+    solved = [row["number"] for row in rows if row["solved"]]
+    return Outcome(study.name, seed, rows, solved[0] if solved else float("inf"), time.perf_counter() - began)
+
+
+def _figures(task: presets.ScenarioTask, run: Run, trial: Trial) -> dict[str, float]:
+    number = sum(other.controlled for other in run.trials[: trial.index + 1])
+    known = {name: trial.metrics[name] for name in METRICS if name in trial.metrics}
+    steps, distance = float(len(trial.episode)), trial.last(task.scenario.distance)
+    return {"number": float(number), "solved": float(task.solved(trial)), "steps": steps, "distance": distance, **known}
+
+
+def measure(acceptance: Acceptance, quick: bool) -> None:
+    """Run every study and judge how many seeds it solved."""
+    jobs = [(study, FIRST_SEED + i) for study in STUDIES for i in range(2 if quick else study.seeds)]
+    with multiprocessing.get_context("spawn").Pool(WORKERS, maxtasksperchild=1) as pool:
+        done: Iterable[Outcome] = track(pool.imap_unordered(run_seed, jobs), "pilco", total=len(jobs))
+        outcomes = sorted(done, key=lambda outcome: outcome.seed)
+    write_trials(f"{acceptance.name}-trials", outcomes)
+    for study in STUDIES:
+        judge(acceptance, study, [outcome for outcome in outcomes if outcome.study == study.name])
+
+
+def judge(acceptance: Acceptance, study: Study, outcomes: Sequence[Outcome]) -> None:
+    """Print how many seeds were solved by which trial, what it cost and how costs were foreseen."""
+    trials = [outcome.solved_in for outcome in outcomes]
+    if study.by is not None:
+        solved = [float(trial <= study.by) for trial in trials]
+        share = statistics.fmean(solved)
+        wanted = f">= {study.share:g} of {len(trials)} seeds"
+        acceptance.add(f"{study.name}: solved by trial {study.by}", solved, wanted, share >= study.share)
+    acceptance.inform(f"{study.name}: solved within {study.trials} trials", [float(trial <= study.trials) for trial in trials])
+    acceptance.inform(f"{study.name}: solved in trial, of the solved", [t for t in trials if t <= study.trials] or [float("nan")])
+    acceptance.inform(f"{study.name}: distance in the last trial (m)", [outcome.rows[-1]["distance"] for outcome in outcomes])
+    acceptance.inform(f"{study.name}: minutes per seed, as far as this call ran it", [o.wall_seconds / 60 for o in outcomes])
+    for name, what in (("fit_seconds", "seconds per fit"), ("policy_seconds", "seconds per policy search")):
+        spent = [[row[name] for row in outcome.rows if name in row] for outcome in outcomes]
+        if all(spent):
+            acceptance.inform(f"{study.name}: {what}", [statistics.fmean(seconds) for seconds in spent])
+
+
+def write_trials(name: str, outcomes: Sequence[Outcome]) -> Path:
+    """Write one row per study, seed and trial to benchmarks/results/NAME.csv, atomically."""
+    columns = ("number", "solved", "steps", "distance", *METRICS)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "seed", "trial", *columns])
+    for outcome in sorted(outcomes, key=lambda o: (o.study, o.seed)):
+        for trial, row in enumerate(outcome.rows):
+            writer.writerow([outcome.study, outcome.seed, trial, *(f"{row[c]:.6g}" if c in row else "" for c in columns)])
+    path = RESULTS / f"{name}.csv"
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    return path
+
+
+if __name__ == "__main__":
+    main("pilco", measure, __doc__.splitlines()[0])
