@@ -19,7 +19,7 @@ CEILINGS = {"Reacher3D": "iCEM 100/10/3, T 25, std 0.05", "Pusher": "iCEM 100/10
 PUBLISHED = {"Reacher3D": "PETS -48 at 2,700 steps", "Pusher": "PETS -78 at 3,000 steps"}
 FIRST_SEED = 100  # the presets were chosen by runs on seeds below
 STARTS = 10
-SEEDS = {"Reacher3D": 5, "Pusher": 0}  # may be raised, as TRIALS may: the runs then go on where they ended
+SEEDS = {"Reacher3D": 5, "Pusher": 1}  # may be raised, as TRIALS may: the runs then go on where they ended
 TRIALS = {"Reacher3D": 19, "Pusher": 19}
 WORKERS = 2
 
