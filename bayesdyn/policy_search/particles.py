@@ -95,11 +95,11 @@ class ParticleLoss(Loss):
         return trajectory
 
     def predictions(self, policy: Policy) -> dict[str, Tensor]:
-        """Return mean and standard deviation over trajectories of cost (minus the reward; 0 at the start) and state."""
+        """Return mean and standard deviation over trajectories of cost (minus the reward; NaN at the start) and state."""
         with torch.no_grad():
             trajectory = self.trajectory(policy)
         cost, states = -trajectory.rewards.flatten(1), trajectory.states.flatten(1, 2)
-        first = torch.zeros_like(cost[:1])
+        first = torch.full_like(cost[:1], torch.nan)  # a reward is that of a step, and none leads to the start
         cost = torch.cat([first, cost])
         spread = {"cost_std": cost.std(1, correction=0), "state_std": states.std(1, correction=0)}
         return {"cost_mean": cost.mean(1), "state_mean": states.mean(1), **spread}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -32,10 +32,10 @@ class Scenario:
     """A task of the PILCO papers.
 
     `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
-    diag(start_std²)). `angles` are lifted, `ignore` names coordinates that the dynamics do not depend on. `limits` are those of the
-    actions, `basis` the number of radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches
-    and evaluations of a policy search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below
-    `solved_below` over the last ten steps.
+    diag(start_std²)); the centres of the first policy are drawn from it too, or with `centre_std` in its place. `angles` are
+    lifted, `ignore` names coordinates that the dynamics do not depend on. `limits` are those of the actions, `basis` the number of
+    radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of a policy
+    search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last 10 steps.
     """
 
     env_id: str
@@ -55,6 +55,7 @@ class Scenario:
     explore: Exploration = field(default_factory=Uniform)
     distance: str = "tip_distance"
     solved_below: float = 0.1
+    centre_std: tuple[float, ...] | None = None
 
     @property
     def start(self) -> Belief:
@@ -63,11 +64,12 @@ class Scenario:
         return Belief(torch.tensor(self.start_mean, dtype=torch.float64), std.square().diag())
 
     def policy(self, generator: torch.Generator) -> Policy:
-        """Draw a policy to start from: radial basis functions about the start or a linear one, squashed to the limits."""
+        """Draw a policy to start from: radial basis functions or a linear one, squashed to the limits."""
         features = Features(len(self.start_mean), self.angles)
         inner: Policy
         if self.basis:
-            seen = features.moments(*self.start)
+            centres = self if self.centre_std is None else replace(self, start_std=self.centre_std)
+            seen = features.moments(*centres.start)
             inner = RBFPolicy.random(self.basis, len(self.limits), seen.mean, seen.cov, generator, features.lengthscale)
         else:
             inner = LinearPolicy.random(len(features.columns), len(self.limits), generator)
@@ -131,6 +133,7 @@ scenarios: Mapping[str, Scenario] = {
         basis=50,
         trials=30,
         angles=(2,),
+        centre_std=(1.0, 2.0, 2.0, 4.0),
     ),
     "double-pendulum": Scenario(
         env_id="bayesdyn/DoublePendulum-v0",
