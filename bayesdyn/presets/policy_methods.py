@@ -9,7 +9,7 @@ from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.moments import Cost, Lift
 from bayesdyn.networks import Training
 from bayesdyn.policy_search import Particles, PolicyObjective, QuasiNewton
-from bayesdyn.posteriors import ConcreteDropout, ExactGP, Posterior
+from bayesdyn.posteriors import ExactGP, MCDropout, Posterior
 from bayesdyn.presets.pilco import LiftedCost, PolicyTask, pilco
 from bayesdyn.presets.pilco_scenarios import Scenario
 from bayesdyn.rollout import MomentMatching
@@ -37,10 +37,10 @@ def mc_pilco(name: str, **changes: Any) -> PolicyTask:
 def deep_pilco(name: str = "deep-pilco-cart-pole", **changes: Any) -> PolicyTask:
     """Return Deep PILCO: a dropout network, one mask per particle for a whole trajectory, states refitted to a Gaussian each step.
 
-    Better than its ports where they are worse than they need be: angles as sine and cosine, whitened features and targets, learned
-    drop rates (Gal, Hron & Kendall 2017) and noise, full covariances, random numbers that stay fixed in a search, networks trained
-    afresh after each trial, and a cost that is the mean over the scenario's width, twice and four times that, so that it has a
-    slope far from the goal. `changes` as in `pilco`.
+    Better than its ports where they are worse than they need be: angles as sine and cosine, whitened features and targets, a
+    learned noise, full covariances, random numbers that stay fixed in a search, networks trained afresh after each trial, and a
+    cost that is the mean over the scenario's width, twice and four times that, so that it has a slope far from the goal. `changes`
+    as in `pilco`.
     Source: Gal, McAllister & Rasmussen 2016.
 
     >>> deep_pilco().scenario.horizon
@@ -59,7 +59,7 @@ def deep_pilco(name: str = "deep-pilco-cart-pole", **changes: Any) -> PolicyTask
 
 
 def _dropout() -> Posterior:
-    return ConcreteDropout(hidden=(200, 200), training=Training(steps=3000))
+    return MCDropout(rate=0.05, hidden=(200, 200), training=Training(steps=3000))
 
 
 def _independent(scenario: Scenario, cost: Cost) -> PolicyObjective:
