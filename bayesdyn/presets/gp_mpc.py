@@ -131,4 +131,7 @@ def gp_mpc(name: str, **changes: Any) -> GPMPCTask:
 _SHARES = (0.4, 1.0, 4.0)
 _LONG = replace(scenarios["double-pendulum"], cost=partial(double_pendulum_cost, lengths=(1.0, 1.0)), widths=0.5, solved_below=0.22)
 _SCENARIOS: Mapping[str, Scenario] = {**scenarios, "kamthe-double-pendulum": _LONG}
-_TUNED: Mapping[str, Mapping[str, Any]] = {"kamthe-double-pendulum": {"options": {"lengths": (1.0, 1.0)}, "trials": 8}}
+_TUNED: Mapping[str, Mapping[str, Any]] = {
+    "double-pendulum": {"horizon": 15, "trials": 8},
+    "kamthe-double-pendulum": {"horizon": 15, "options": {"lengths": (1.0, 1.0)}, "trials": 8},
+}
