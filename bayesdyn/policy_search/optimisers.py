@@ -22,7 +22,7 @@ class PolicyOptimiser(ABC):
 
     @abstractmethod
     def improve(self, policy: Policy, redraw: Redraw, progress: Progress | None = None) -> Optimum:
-        """Leave the best parameters found in the policy and return them; raises `NumericalError` if the loss fails at the start."""
+        """Leave the parameters found in the policy and return them; raises `NumericalError` if the loss fails from the start on."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class QuasiNewton(PolicyOptimiser):
 class Adam(PolicyOptimiser):
     """Adam (Kingma & Ba 2015) on a loss that is drawn anew every `redraw_every` steps; gradients are clipped to `clip_norm`.
 
-    A step whose loss or gradient is not finite is taken back, and the rate halved. The policy keeps its last parameters, since
-    values under different draws cannot be compared; `Optimum.value` is the mean of the last tenth.
+    A step whose loss or gradient is not finite is taken back, and the rate halved. The policy keeps the last parameters at which
+    they were, since values under different draws cannot be compared; `Optimum.value` is the mean of the last tenth.
 
     Raises `ConfigurationError` for impossible numbers.
 
@@ -92,6 +92,7 @@ class Adam(PolicyOptimiser):
                 progress(step + 1, self.steps, {"value": value})
         if not curve:
             raise NumericalError("the loss was not finite at any step; start from a policy of smaller actions")
+        self._restore(parameters, kept)  # nobody has seen where the last step leads
         tail = curve[-max(1, len(curve) // 10) :]
         warnings = (f"{lost} of {self.steps} steps were taken back: their loss or gradient was not finite",) if lost else ()
         return Optimum(as_vector(policy), sum(tail) / len(tail), self.steps, tuple(curve), warnings)
@@ -109,10 +110,13 @@ class Adam(PolicyOptimiser):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         return float(value.detach()) if bool(value.isfinite() & norm.isfinite()) else None
 
+    def _back(self, adam: torch.optim.Adam, parameters: list[torch.nn.Parameter], kept: list[torch.Tensor]) -> None:
+        self._restore(parameters, kept)
+        for group in adam.param_groups:
+            group["lr"] *= 0.5
+
     @staticmethod
-    def _back(adam: torch.optim.Adam, parameters: list[torch.nn.Parameter], kept: list[torch.Tensor]) -> None:
+    def _restore(parameters: list[torch.nn.Parameter], kept: list[torch.Tensor]) -> None:
         with torch.no_grad():
             for parameter, before in zip(parameters, kept, strict=True):
                 parameter.copy_(before)
-        for group in adam.param_groups:
-            group["lr"] *= 0.5

@@ -301,6 +301,28 @@ class Exploding(Loss):
         return {}
 
 
+def test_adam_returns_parameters_at_which_the_loss_is_finite() -> None:
+    """The slope leads over an edge at 1 beyond which there is no loss: every budget of steps ends on this side of it."""
+
+    class Edge(Loss):
+        def __call__(self, policy):
+            height = sum(p.sum() for p in policy.parameters())
+            if float(height.detach()) > 1:
+                raise NumericalError("the predicted trajectory is not finite")
+            return -height
+
+        def predictions(self, policy):
+            return {}
+
+    ends = []
+    for steps in range(1, 8):
+        policy = LinearPolicy(tensor([[0.0]]), tensor([0.0]))
+        Adam(steps=steps, rate=0.15).improve(policy, Edge)
+        ends.append(float(as_vector(policy).sum()))
+    assert max(ends) <= 1
+    assert ends[3] > 0.8  # it does go there
+
+
 def test_a_search_that_fails_everywhere_is_told() -> None:
     class Objective(MomentMatched):
         def of(self, model, generator):
