@@ -45,6 +45,9 @@ class CellProgress(NamedTuple):
     cells: int
 
 
+# To be raised whenever a cell gets other rows, so that no folder mixes them.
+SCORES = 2
+
 ComparisonProgress = Callable[[CellProgress], None]
 _Report = Callable[[str, int, int], None]
 
@@ -66,8 +69,8 @@ class _Task:
         return horizon_references(self.train, self.codec, self.settings.horizons)
 
     def fingerprint(self, codec: BaseCodec, model: Model) -> str:
-        """Return a hash of data, settings and the model's options, by which a folder's cells are known to belong."""
-        digest = hashlib.sha256(repr((self.data, self.settings, self.replicates, _options(codec, model))).encode())
+        """Return a hash of scores, data, settings and the model's options, by which a folder's cells are known to belong."""
+        digest = hashlib.sha256(repr((SCORES, self.data, self.settings, self.replicates, _options(codec, model))).encode())
         for part in (self.train, *(test.transitions for test in self.tests)):
             for tensor in (part.state, part.action, part.next_state, part.episode):
                 digest.update(tensor.numpy().tobytes())

@@ -1,5 +1,6 @@
 """`compare` fills one table, keeps what is finished, records what fails, and sees a shift where there is one."""
 
+import importlib
 import math
 
 import pytest
@@ -189,6 +190,13 @@ def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):
         run((pendulum(6, 9), inside, shifted), {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
     with pytest.raises(ConfigurationError, match="settings or options"):
         run(data, {"conjugate": lambda: ConjugateRegression(noise_var=0.1)}, references=False, folder=tmp_path)
+
+
+def test_cells_that_were_scored_otherwise_are_refused(data, tmp_path, monkeypatch):
+    run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
+    monkeypatch.setattr(importlib.import_module("bayesdyn.evaluation.compare"), "SCORES", 0)
+    with pytest.raises(ConfigurationError, match="other data, settings"):
+        run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
 
 
 def test_no_posterior_is_a_mistake_even_beside_the_references(data):
