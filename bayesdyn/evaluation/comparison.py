@@ -134,7 +134,8 @@ def read_cell(path: Path, fingerprint: str | None = None) -> Cell:
     made_with = str(arrays.pop("fingerprint"))
     if fingerprint is not None and made_with != fingerprint:
         raise ConfigurationError(
-            f"{path} was computed from other data, settings or options, or by another version; choose another folder or delete that file"
+            f"{path} was computed from other data, settings or options, or by another version; "
+            "choose another folder or delete that file"
         )
     rows = parse_table(str(arrays.pop("rows")), str(path))
     warnings, failure = tuple(str(w) for w in arrays.pop("warnings")), str(arrays.pop("failure"))
