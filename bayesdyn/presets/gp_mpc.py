@@ -3,28 +3,23 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 
-from bayesdyn import loop
-from bayesdyn.codec import Codec
-from bayesdyn.envs import make
 from bayesdyn.gp_mpc import GPMPC, Along, BoxSearch, ChanceBound, matched
-from bayesdyn.loop import Monitor, Run, Trial
 from bayesdyn.model import DynamicsModel
-from bayesdyn.moments import Cost, Lift, QuadraticCost, double_pendulum_cost
+from bayesdyn.moments import Lift, QuadraticCost, double_pendulum_cost
 from bayesdyn.moments.scenario_costs import Widths
 from bayesdyn.posteriors import ExactGP, Posterior
 from bayesdyn.presets.names import find
 from bayesdyn.presets.pilco import LiftedCost
 from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+from bayesdyn.presets.scenario_task import LearnedScenario
 
 
 @dataclass(frozen=True)
-class GPMPCTask:
+class GPMPCTask(LearnedScenario):
     """A scenario in which `GPMPC` plans at every step, `horizon` steps ahead.
 
     `widths` and `exploration` are those of the cost, the scenario's own widths if None; an action u costs `effort` |u/limit|²
@@ -51,17 +46,14 @@ class GPMPCTask:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def cost(self) -> Cost:
-        """The cost of the lifted state."""
-        return self.scenario.cost(self.scenario.widths if self.widths is None else self.widths, self.exploration)
+    def controlled(self) -> int:
+        """As many as the task says."""
+        return self.trials
 
-    def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
-        """Make the Gymnasium environment; raises what `bayesdyn.envs.make` raises."""
-        return make(self.scenario.env_id, **{**self.options, **options})
-
-    def model(self) -> DynamicsModel:
-        """Make an unfitted model."""
-        return DynamicsModel(Codec(angles=self.scenario.angles, ignore=self.scenario.ignore), self.posterior())
+    @property
+    def between(self) -> Mapping[str, Any]:
+        """It plans at every step with all data so far, which is what `learn` does unasked."""
+        return {}
 
     def agent(self, model: DynamicsModel) -> GPMPC:
         """Make the agent that plans with the model."""
@@ -78,38 +70,6 @@ class GPMPCTask:
             bounds=self.bounds,
             along=self.along,
         )
-
-    def solved(self, trial: Trial) -> bool:
-        """Whether the tip stayed within `solved_below` metres of upright over the trial's last ten steps."""
-        return trial.controlled and trial.last(self.scenario.distance) < self.scenario.solved_below
-
-    def learn(
-        self,
-        *,
-        trials: int | None = None,
-        seed: int = 0,
-        run: str | Path | None = None,
-        stop: Callable[[Trial], bool] | None = None,
-        monitor: Monitor | None = None,
-    ) -> Run:
-        """Learn the scenario from scratch: fit, plan at every step with all data so far, repeat."""
-        model, env = self.model(), self.make_env()
-        try:
-            return loop.learn(
-                env,
-                model,
-                self.agent(model),
-                trials=self.trials if trials is None else trials,
-                initial=self.scenario.initial,
-                explore=self.scenario.explore,
-                warm_start=self.warm_start,
-                run=run,
-                seed=seed,
-                stop=stop,
-                monitor=monitor,
-            )
-        finally:
-            env.close()
 
 
 def gp_mpc(name: str, **changes: Any) -> GPMPCTask:

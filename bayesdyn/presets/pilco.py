@@ -2,25 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
 from torch import Tensor
 
-from bayesdyn import loop
-from bayesdyn.codec import Codec
-from bayesdyn.envs import make
 from bayesdyn.gaussian_processes.training import GPTraining
-from bayesdyn.loop import Monitor, Run, Trial
 from bayesdyn.model import DynamicsModel
 from bayesdyn.moments import Cost, Lift
+from bayesdyn.moments.scenario_costs import Widths
 from bayesdyn.policies import Policy
 from bayesdyn.policy_search import MomentMatched, PolicyAgent, PolicyObjective, PolicyOptimiser, QuasiNewton
 from bayesdyn.posteriors import ExactGP, Posterior
 from bayesdyn.presets.names import find
 from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+from bayesdyn.presets.scenario_task import LearnedScenario
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class FirstPolicy:
 
 
 @dataclass(frozen=True)
-class PolicyTask:
+class PolicyTask(LearnedScenario):
     """A scenario with a way of searching policies: what `PolicyAgent` and `learn` want.
 
     `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says
@@ -75,7 +71,7 @@ class PolicyTask:
     objective: Callable[[Scenario, Cost], PolicyObjective]
     optimiser: PolicyOptimiser
     policy: Callable[[Scenario, torch.Generator], Policy] = Scenario.policy
-    widths: float | tuple[float, ...] | None = None
+    widths: Widths | None = None
     exploration: float = 0.0
     restarts: int = 2
     surprise: float = 0.1
@@ -83,17 +79,14 @@ class PolicyTask:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def cost(self) -> Cost:
-        """The cost of the lifted state."""
-        return self.scenario.cost(self.scenario.widths if self.widths is None else self.widths, self.exploration)
+    def controlled(self) -> int:
+        """As many as the scenario says."""
+        return self.scenario.trials
 
-    def make_env(self, **options: Any) -> gymnasium.Env[Any, Any]:
-        """Make the Gymnasium environment; raises what `bayesdyn.envs.make` raises."""
-        return make(self.scenario.env_id, **{**self.options, **options})
-
-    def model(self) -> DynamicsModel:
-        """Make an unfitted model."""
-        return DynamicsModel(Codec(angles=self.scenario.angles, ignore=self.scenario.ignore), self.posterior())
+    @property
+    def between(self) -> Mapping[str, Any]:
+        """The policy neither replans nor learns within a trial."""
+        return {"replan_every": None, "online": False}
 
     def agent(self, model: DynamicsModel) -> PolicyAgent:
         """Make the agent that searches a policy after each fit."""
@@ -107,40 +100,6 @@ class PolicyTask:
             self.restarts,
             self.surprise,
         )
-
-    def solved(self, trial: Trial) -> bool:
-        """Whether the tip stayed within `solved_below` metres of upright over the trial's last ten steps."""
-        return trial.controlled and trial.last(self.scenario.distance) < self.scenario.solved_below
-
-    def learn(
-        self,
-        *,
-        trials: int | None = None,
-        seed: int = 0,
-        run: str | Path | None = None,
-        stop: Callable[[Trial], bool] | None = None,
-        monitor: Monitor | None = None,
-    ) -> Run:
-        """Learn the scenario from scratch, in as many trials as it says: fit, search, act, add the data, repeat."""
-        model, env = self.model(), self.make_env()
-        try:
-            return loop.learn(
-                env,
-                model,
-                self.agent(model),
-                trials=self.scenario.trials if trials is None else trials,
-                initial=self.scenario.initial,
-                explore=self.scenario.explore,
-                replan_every=None,
-                warm_start=self.warm_start,
-                online=False,
-                run=run,
-                seed=seed,
-                stop=stop,
-                monitor=monitor,
-            )
-        finally:
-            env.close()
 
 
 def pilco(name: str, **changes: Any) -> PolicyTask:
