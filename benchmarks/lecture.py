@@ -1,0 +1,64 @@
+"""The examples of the lecture over ten seeds: does each produce its effect?
+
+python -m benchmarks.lecture NAME [--seeds 10], with NAME one of the keys of STUDIES, or `all`.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.acceptance import RESULTS, Acceptance
+from examples.lecture.command import numbers
+
+SHARE = 0.9  # of the seeds
+
+
+@dataclass(frozen=True)
+class Study:
+    """One example: its module, what has to come out of it, in words and as a predicate on its result."""
+
+    module: str
+    claim: str
+    effect: Callable[[Any], bool]
+
+
+STUDIES: dict[str, Study] = {}
+
+
+def measure(name: str, seeds: range) -> int:
+    """Run one example on the seeds, print and write its points, and return the exit status."""
+    study, acceptance = STUDIES[name], Acceptance(f"lecture-{name}")
+    results, seconds = [], []
+    for seed in seeds:
+        began = time.perf_counter()
+        results.append(importlib.import_module(study.module).experiment(seed))
+        seconds.append(time.perf_counter() - began)
+    shown = [float(study.effect(result)) for result in results]
+    acceptance.add(f"{name}: {study.claim}", shown, f">= {SHARE:g} of {len(shown)} seeds", sum(shown) >= SHARE * len(shown))
+    for label in numbers(results[0]):
+        acceptance.inform(f"{name}: {label.replace('_', ' ')}", [numbers(result)[label] for result in results])
+    acceptance.inform(f"{name}: seconds per seed, one thread", seconds)
+    if len(seeds) == 10:
+        print(f"every seed is in {acceptance.write().relative_to(RESULTS.parents[1])}")
+    return acceptance.exit_status
+
+
+def main() -> None:
+    """Measure the examples that are named."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture", description=__doc__)
+    parser.add_argument("name", choices=[*STUDIES, "all"])
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to SEEDS - 1; only ten of them are written (10)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    names = list(STUDIES) if options.name == "all" else [options.name]
+    sys.exit(max([measure(name, range(options.seeds)) for name in names]))
+
+
+if __name__ == "__main__":
+    main()
