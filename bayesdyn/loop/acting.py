@@ -19,6 +19,7 @@ from bayesdyn.data import Episode, Transitions
 from bayesdyn.data.collection import NumpyPolicy
 from bayesdyn.loop.actions import Actions
 from bayesdyn.loop.monitor import Monitor
+from bayesdyn.loop.student import Student
 
 
 class Actor(ABC):
@@ -50,20 +51,20 @@ class Explorer(Actor):
 class Pilot(Actor):
     """Lets an agent act, with a new plan every `replan_every` steps (None: one plan), and keeps what it thought at each step.
 
-    Only steps at which the agent has a decision count. `learn_from` is told each transition as soon as it is known; without
-    `keep_fans` what the plans imagined is dropped, which long trials of large states want. `warm_up` is called with the first
-    observation, before any clock runs.
+    Only steps at which the agent has a decision count. `student` learns from the trial while it goes on; without `keep_fans` what
+    the plans imagined is dropped, which long trials of large states want. `warm_up` is called with the first observation, before
+    any clock runs.
     """
 
     def __init__(
         self,
         agent: Agent,
         replan_every: int | None,
-        learn_from: Callable[[Transitions], None] | None = None,
+        student: Student | None = None,
         keep_fans: bool = True,
         warm_up: Callable[[Tensor], None] | None = None,
     ) -> None:
-        self.agent, self.replan_every, self.learn_from, self.keep_fans = agent, replan_every, learn_from, keep_fans
+        self.agent, self.replan_every, self.student, self.keep_fans = agent, replan_every, student, keep_fans
         self.warm_up = warm_up
         self.fans: list[Tensor] = []
         self.ages: list[int] = []
@@ -78,6 +79,8 @@ class Pilot(Actor):
         """Ask the agent."""
         if t == 0 and self.warm_up is not None:
             self.warm_up(torch.as_tensor(observation))
+        if self.student is not None:
+            self.student.prepare()
         replan = t == 0 if self.replan_every is None else t % self.replan_every == 0
         started = time.perf_counter()
         action = self.agent.act(torch.as_tensor(observation), replan=replan)
@@ -88,9 +91,9 @@ class Pilot(Actor):
         return action.detach().cpu().double().numpy()
 
     def observe(self, transition: Transitions) -> None:
-        """Pass it on."""
-        if self.learn_from is not None:
-            self.learn_from(transition)
+        """Let the student learn from it."""
+        if self.student is not None:
+            self.student.observe(transition)
 
     def _keep(self, decision: Thought, seconds: float) -> None:
         fresh = decision is not self._decision
@@ -145,6 +148,7 @@ class Pilot(Actor):
         if not self.seconds:
             return {}
         share = {"epistemic_share": float(np.mean(self.shares))} if self.shares else {}
+        refits = self.student.metrics() if self.student else {}
         return {
             "plans_per_second": len(self.seconds) / sum(self.seconds),
             "plan_seconds_p50": float(np.quantile(self.seconds, 0.5)),
@@ -153,6 +157,7 @@ class Pilot(Actor):
             "late_plans": float(self.late),
             **share,
             "dropped_share": self.dropped / max(self.candidates, 1),
+            **refits,
         }
 
 

@@ -20,6 +20,7 @@ from bayesdyn.loop.actions import Actions, actions_of, check_observations
 from bayesdyn.loop.exploration import Exploration, Uniform
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.loop.run import Fit, Run
+from bayesdyn.loop.student import Student
 from bayesdyn.loop.trial import Trial
 from bayesdyn.model import DynamicsModel
 
@@ -33,6 +34,7 @@ def learn(
     initial: int = 1,
     explore: Exploration = Uniform(),  # noqa: B008
     replan_every: int | None = 1,
+    refit_every: int | None = None,
     warm_start: bool = False,
     online: bool = True,
     keep_fans: bool = True,
@@ -48,7 +50,8 @@ def learn(
 
     The lecture's ways (CS285, model-based reinforcement learning): 0.5 is `trials=1, replan_every=None` (one fit, one open-loop
     plan, with a planner whose horizon covers the trial), 1.0 several trials with `replan_every=None` (aggregated data), 1.5
-    `replan_every=1` (MPC); with an `Expected` objective over several draws of θ it is 1.5 with uncertainty.
+    `replan_every=1` (MPC) and `refit_every=N`, a fit to all data so far at every N-th step; with an `Expected` objective over
+    several draws of θ it is 1.5 with uncertainty.
 
     With `run`, a folder, every fit and trial is on disk when it ends; the same call on the same folder, or one with more trials,
     goes on where it stopped, with the same result as an undisturbed run. `stop(trial)` ends the run after a controlled trial. Each
@@ -70,10 +73,10 @@ def learn(
     >>> [len(trial.episode) for trial in learn(env, model, agent, trials=1, replan_every=5).trials]
     [20, 20]
     """
-    if trials < 0 or initial < 1 or seed < 0 or (replan_every is not None and replan_every < 1):
+    if trials < 0 or initial < 1 or seed < 0 or any(every is not None and every < 1 for every in (replan_every, refit_every)):
         raise ConfigurationError(
-            "learn wants trials >= 0, initial >= 1, seed >= 0 and replan_every >= 1 or None; "
-            f"got {trials}, {initial}, {seed} and {replan_every}"
+            "learn wants trials >= 0, initial >= 1, seed >= 0, replan_every and refit_every >= 1 or None; "
+            f"got {trials}, {initial}, {seed}, {replan_every} and {refit_every}"
         )
     check_observations(env)
     actions, monitor = actions_of(env.action_space), monitor or Monitor()
@@ -87,6 +90,8 @@ def learn(
         "online": online,
         "seed": seed,
     }
+    if refit_every is not None:  # so that folders of runs that never asked for it are taken up as before
+        settings["refit_every"] = refit_every
     record = Run.start(run, {**_describe(env, model, agent), **settings})
     last = initial + trials
     for index in range(len(record.trials), last):
@@ -100,7 +105,9 @@ def learn(
             fit = _fit(model, record, index, warm=warm_start and index > initial, streams=streams, monitor=monitor)
             improvement = _improve(agent, record, index, first=index == initial, streams=streams, monitor=monitor)
             agent.reset(actions.space, generator=streams.generator("act"))
-            pilot = Pilot(agent, replan_every, model.append if online else None, keep_fans, warm_up)
+            generator = streams.generator("refit")
+            student = Student(model, record.transitions(), online, refit_every, warm_start, generator, monitor.fitting)
+            pilot = Pilot(agent, replan_every, student, keep_fans, warm_up)
             trial = _controlled_trial(env, actions, model, pilot, fit, improvement, index, streams, monitor)
         record.add(trial)
         monitor.trial_finished(trial)
@@ -128,7 +135,7 @@ class _Streams:
     index: int
 
     def number(self, purpose: str) -> int:
-        position = ("random", "fit", "act", "reset", "improve").index(purpose)
+        position = ("random", "fit", "act", "reset", "improve", "refit").index(purpose)
         return int(np.random.SeedSequence([self.seed, self.index, position]).generate_state(1)[0])
 
     def generator(self, purpose: str) -> torch.Generator:
@@ -191,7 +198,7 @@ def _controlled_trial(
     try:
         log = run_trial(env, actions, pilot, streams.number("reset"), monitor)
     finally:
-        # What was learned online is forgotten: scores are of a model that has not seen the trial, and the next fit sees all of it.
+        # What was learned within the trial is forgotten: scores are of a model that has not seen it; the next fit sees all of it.
         model.load_state_dict(fitted)
     episode = log.episode()
     metrics = {
