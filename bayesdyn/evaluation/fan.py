@@ -14,22 +14,22 @@ FAN_LEVELS = (0.05, 0.25, 0.75, 0.95)
 _DRAWS, _PATHS, _LINES = 25, 4, 5
 
 
-def fan(model: Model, codec: BaseCodec, windows: Windows, seed: int, starts: int = 12) -> dict[str, np.ndarray]:
-    """Return the fans of a third each of the best, median and worst start states by CRPS, time first, in physical units.
+def fan(model: Model, codec: BaseCodec, windows: Windows, seed: int, starts: int = 30) -> dict[str, np.ndarray]:
+    """Return the fans from evenly spaced start states, the same for every model, time first, in physical units and float32.
 
     `truth` [H + 1, W, E]; `quantiles` at 5, 25, 75 and 95 % [4, H + 1, W, E]; `mean`, `epistemic_std` and `aleatoric_std`, shaped
-    as the truth, from 25 draws of θ with 4 noise paths each; `lines` [5, H + 1, W, E], one noise path for one θ each.
+    as the truth, from 25 draws of θ with 4 noise paths each; `lines` [5, H + 1, W, E], one noise path for one θ each; `crps` [W],
+    fair, over the std of each output, averaged over steps and outputs.
     """
-    coordinates = codec.outputs
     dtype = model.predict_target(windows.states[0, :1], windows.actions[0, :1]).component_mean.dtype
-    few = every_nth(windows, 30)
+    few = every_nth(windows, starts)
     moved = _replay(model, codec, few, dtype, seed)
-    score = fair_crps(moved.flatten(1, 2).movedim(1, 0), torch.zeros_like(moved[:, 0, 0])).mean((0, 2))
-    chosen = _best_median_worst(score, starts)
-    truth = few.states[:, chosen][..., coordinates]
-    particles = moved[..., chosen, :] + truth[:, None, None]
+    truth = few.states[..., codec.outputs]
+    particles = moved + truth[:, None, None]
     epistemic, aleatoric = split_variance(particles.movedim(0, 2))
     levels = torch.tensor(FAN_LEVELS, dtype=torch.float64)
+    score = fair_crps(moved.flatten(1, 2).movedim(1, 0), torch.zeros_like(truth))
+    scale = truth.flatten(0, 1).std(0, correction=0)
     values = {
         "truth": truth,
         "mean": particles.mean((1, 2)),
@@ -37,8 +37,9 @@ def fan(model: Model, codec: BaseCodec, windows: Windows, seed: int, starts: int
         "epistemic_std": epistemic.sqrt(),
         "aleatoric_std": aleatoric.sqrt(),
         "lines": particles[:, :_LINES, 0].movedim(1, 0),
+        "crps": (score / torch.where(scale > 0, scale, 1)).mean((0, 2)),
     }
-    return {f"fan_{name}": value.numpy() for name, value in values.items()}
+    return {f"fan_{name}": value.float().numpy() for name, value in values.items()}
 
 
 def every_nth(windows: Windows, count: int) -> Windows:
@@ -51,11 +52,3 @@ def every_nth(windows: Windows, count: int) -> Windows:
 def _replay(model: Model, codec: BaseCodec, windows: Windows, dtype: torch.dtype, seed: int) -> Float[Tensor, "times n p W E"]:
     generator = torch.Generator().manual_seed(seed)
     return replay(model.sample(_DRAWS, generator), windows, codec, particles=_PATHS, dtype=dtype, generator=generator)
-
-
-def _best_median_worst(score: Float[Tensor, "W"], count: int) -> list[int]:
-    order = score.argsort().tolist()
-    if len(order) <= count:
-        return order
-    third, middle = max(count // 3, 1), len(order) // 2
-    return [*order[:third], *order[middle - third // 2 :][:third], *order[-third:]]

@@ -16,6 +16,7 @@ from bayesdyn.evaluation import metrics
 from bayesdyn.evaluation.null_bands import Band, null_band
 from bayesdyn.evaluation.open_loop import OpenLoop, Scale, Windows, replay, score_horizon, windows
 from bayesdyn.evaluation.ranking import OwnNoise, horizon_ranking, ranking
+from bayesdyn.evaluation.samples import rank_pit
 from bayesdyn.evaluation.skill import Reference, crps_skill, valid_horizon
 from bayesdyn.evaluation.table import ONE_STEP, Row
 from bayesdyn.posteriors.base import FitReport
@@ -25,6 +26,7 @@ from bayesdyn.rollout import SampledDynamics
 _NUMBERS_AT_ONCE = 2**22
 # Paths per draw from which the two parts of a spread are told apart, and simulated truths per open loop, which cost a rollout each.
 _PATHS, _MOST_REPLICATES = 4, 100
+PIT_PERCENT = range(5, 100, 5)
 
 
 @runtime_checkable
@@ -114,9 +116,22 @@ def _calibration(predictive: Predictive, y: Tensor) -> dict[str, Float[Tensor, "
         "overconfidence": metrics.overconfidence(u),
         "mean_squared_z": metrics.mean_squared_z(predictive, y),
         "ence": metrics.ence(predictive, y),
+        **pit_shares(u),
         **{f"{name}_epistemic": v for name, v in ranking(predictive.epistemic_variance, error).items()},
         **{f"{name}_total": v for name, v in ranking(predictive.variance, error).items()},
     }
+
+
+def pit_shares(u: Float[Tensor, "J E"]) -> dict[str, Float[Tensor, "E"]]:
+    """Return the calibration curve, `pit_below_NN` (the share of u <= NN %), and the histogram of u, `pit_tenth_1` to `_10`.
+
+    >>> found = pit_shares(torch.tensor([[0.02], [0.04], [0.5], [0.99]]))
+    >>> found["pit_below_05"].item(), found["pit_tenth_10"].item()
+    (0.5, 0.25)
+    """
+    below = {f"pit_below_{percent:02d}": (u <= percent / 100).to(u.dtype).mean(0) for percent in PIT_PERCENT}
+    tenth = (10 * u).floor().clamp(0, 9)
+    return below | {f"pit_tenth_{k + 1}": (tenth == k).to(u.dtype).mean(0) for k in range(10)}
 
 
 def model_replicates(
@@ -172,6 +187,8 @@ def ranking_by_horizon(
 ) -> list[Row]:
     """Return how √epistemic and √total rank the error at each horizon, in target units and with their null bands.
 
+    Beside them `coverage50_null` and `coverage90_null`: what intervals of these particles cover of simulated truths.
+
     The particles are draws x 4 paths of `TSInf`, which alone keeps a θ to its trajectory and so can tell the two parts apart.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -187,8 +204,23 @@ def ranking_by_horizon(
         null = None if simulated is None else simulated[horizon] / codec.target_std
         found = horizon_ranking(spread[horizon] / codec.target_std, null)
         values = [_Value(metric, value, band) for metric, (value, band) in found.items()]
+        if simulated is not None:
+            values += calibrated_coverage(spread[horizon].flatten(0, 1), simulated[horizon], generator)
         rows += _rows(replace(base, horizon=horizon), values, codec)
     return rows
+
+
+def calibrated_coverage(
+    particles: Float[Tensor, "P W E"], replicates: Float[Tensor, "R W E"], generator: torch.Generator
+) -> list[_Value]:
+    """Return the share of each replicate that the particles' central intervals hold, mean and band over replicates."""
+    u = torch.stack([rank_pit(particles, replicate, generator) for replicate in replicates], 1)
+    ends = torch.tensor([0.05, 0.95], dtype=u.dtype)
+    values = []
+    for level in (0.5, 0.9):
+        inside = metrics.coverage(u, level)
+        values.append(_Value(f"coverage{round(100 * level)}_null", inside.mean(0), Band(*inside.quantile(ends, 0))))
+    return values
 
 
 def detection(row: Row, inside: Predictive, shifted: Mapping[str, Predictive]) -> list[Row]:

@@ -139,9 +139,38 @@ def test_arrays_for_figures_come_with_each_cell(comparison):
     assert arrays["none/pit"].shape == arrays["none/error"].shape == (100, 2)
     assert arrays["far/shift_score"].shape == (100,)
     steps, starts, outputs = arrays["none/fan_truth"].shape
-    assert (steps, starts, outputs) == (5, 12, 2)
-    assert arrays["none/fan_quantiles"].shape == (4, 5, 12, 2)
-    assert arrays["none/fan_lines"].shape == (5, 5, 12, 2)
+    assert (steps, starts, outputs) == (5, 20, 2)
+    assert arrays["none/fan_quantiles"].shape == (4, 5, 20, 2)
+    assert arrays["none/fan_lines"].shape == (5, 5, 20, 2)
+    assert arrays["none/fan_crps"].shape == (20,)
+
+
+def test_fans_of_all_posteriors_start_in_the_same_states(comparison):
+    first, *others = (cell.arrays["none/fan_truth"] for cell in comparison.cells)
+    assert all((first == other).all() for other in others)
+
+
+def test_the_calibration_curve_and_the_histogram_are_those_of_the_pit(comparison):
+    """Their rows are shares of the points kept for figures: the curve rises, and the ten bins make one."""
+    cell = comparison.cells[0]
+    u = cell.arrays["far/pit"][:, 1]
+    rows = {row.metric: row for row in cell.rows if (row.shift, row.output, row.propagation) == ("far", "1", "predictive")}
+    curve = [rows[f"pit_below_{percent:02d}"].value for percent in range(5, 100, 5)]
+    assert curve == pytest.approx([(u <= percent / 100).mean() for percent in range(5, 100, 5)])
+    assert sum(rows[f"pit_tenth_{k}"].value for k in range(1, 11)) == pytest.approx(1.0)
+    assert all(rows[name].null_low <= rows[name].null_high for name in rows if name.startswith("pit_"))
+
+
+def test_a_calibrated_model_covers_simulated_truths_at_every_horizon(comparison):
+    """Its particles and the truths are exchangeable: 90 % intervals hold 90 % of them, up to the Monte Carlo error of 100 truths.
+
+    Points of one truth are as good as one when its θ rules them, so the standard error is at most √(.9 · .1/100) = .03; particles
+    of one draw are not exchangeable, which takes off a little more with 20 particles of 5 draws.
+    """
+    rows = [row for row in comparison.select(metric="coverage90_null", posterior="conjugate") if row.shift == "none"]
+    assert {row.horizon for row in rows} == set(QUICK.horizons)
+    assert all(row.null_low <= row.value <= row.null_high for row in rows)
+    assert all(0.75 < row.value < 1.0 for row in rows)
 
 
 def test_the_same_seed_gives_the_same_numbers(data, comparison):
