@@ -1,5 +1,8 @@
 """The package's own errors: each says what came, what was wanted and what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class BayesdynError(Exception):
     """Base of every error that a user's input or data can cause."""
@@ -19,6 +22,18 @@ class ConfigurationError(BayesdynError, ValueError):
 
 class UnknownNameError(BayesdynError, LookupError):
     """A name that is not registered; the message lists the known ones."""
+
+    @classmethod
+    def among(cls, what: str, name: str, known: Iterable[str]) -> "UnknownNameError":
+        """Return the error for a `name` that is none of the `known` ones, with the nearest of them.
+
+        >>> str(UnknownNameError.among("posterior", "gpp", ["gp"]))
+        "there is no posterior 'gpp'; did you mean 'gp'? Known: gp"
+        """
+        names = list(known)
+        near = get_close_matches(name, names, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        return cls(f"there is no {what} {name!r};{hint} Known: {', '.join(names)}")
 
 
 class NotFittedError(BayesdynError, RuntimeError):

@@ -11,7 +11,7 @@ from torch import Tensor
 from bayesdyn.agents import Agent
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.numerics import private_generator
-from bayesdyn.objectives import Expected, Objective, ReturnVariance, split_variance
+from bayesdyn.objectives import Expected, Objective, ReturnVariance, objective_of, split_variance
 from bayesdyn.planners import ActionSpace, Budget, Evaluate, Pace, Plan, Planner, WarmStart
 from bayesdyn.planners.budget import SHARE
 from bayesdyn.planners.spaces import check_space
@@ -58,6 +58,7 @@ class MPC(Agent):
     One set of draws and one set of noise serve a whole plan, so `evaluate` is a pure function while the planner iterates; both are
     redrawn at the next plan. Works for one environment (observation [S]) or a batch planned for at once (observations [B, S]).
     `chunk_rows` bounds the rows n·p·B·c that are rolled out together: rows that fit the cache are faster than all at once.
+    `objective` is one of `bayesdyn.objectives` or its name ("expected", "pessimistic", "optimistic", "cvar"), with its defaults.
     `terminal_value` (final state, alive) is added at the horizon. `precision` is what networks compute in where it is not `dtype`:
     torch.bfloat16 on a processor that has it. The tensors of a plan lie on `device`, where the model has to be, too.
 
@@ -79,7 +80,7 @@ class MPC(Agent):
     draws: int = 10
     particles: int = 1
     propagation: Propagation = field(default_factory=TSInf)
-    objective: Objective = field(default_factory=Expected)
+    objective: Objective | str = field(default_factory=Expected)
     termination: Termination | None = None
     discount: float = 1.0
     after_done: float = 0.0
@@ -96,6 +97,7 @@ class MPC(Agent):
     _clock: "_Clock" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.objective = objective_of(self.objective)
         if min(self.draws, self.particles, self.chunk_rows) < 1:
             raise ConfigurationError(
                 f"MPC wants draws, particles and chunk_rows >= 1; got {self.draws}, {self.particles}, {self.chunk_rows}"
@@ -163,7 +165,7 @@ class MPC(Agent):
             plan = self.planner.plan(self._evaluator(dynamics, state, noise), warm_start, generator, budget)
             planned = time.perf_counter()
             imagined = self._roll(dynamics, state.squeeze(1), plan.actions, noise)
-        variance, feasible = split_variance(imagined.returns), self.objective.feasible(imagined)
+        variance, feasible = split_variance(imagined.returns), objective_of(self.objective).feasible(imagined)
         said = self._warnings(plan, imagined, feasible)
         seconds = time.perf_counter() - began
         late = self._clock.stop(budget, seconds, began + seconds - planned)
@@ -220,7 +222,7 @@ class MPC(Agent):
 
     def _score(self, trajectory: Trajectory) -> Float[Tensor, "B c"]:
         """Score candidates; one with any trajectory that is not finite is dropped by a score of -inf."""
-        score = self.objective.score(trajectory)
+        score = objective_of(self.objective).score(trajectory)
         usable = trajectory.finite.all(1).all(0)
         return torch.where(usable, score, torch.full_like(score, -torch.inf))
 

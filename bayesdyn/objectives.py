@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError, ShapeError, UnknownNameError
 from bayesdyn.rollout import Trajectory
 
 Violation = Callable[[Tensor, Tensor], Tensor]
@@ -222,3 +222,25 @@ class ChanceConstraint(Objective):
 
     def _feasible(self, count: Int[Tensor, "*batch"], rows: int) -> Bool[Tensor, "*batch"]:
         return count <= self.share * rows * (1 + 1e-9)  # 0.3 * 10 is 3, not 2.9999999999999996
+
+
+NAMES: dict[str, Callable[[], Objective]] = {
+    "expected": Expected,
+    "pessimistic": Pessimistic,
+    "optimistic": Optimistic,
+    "cvar": CVaR,
+}
+"""Objectives by name; each call makes one with the defaults of its class."""
+
+
+def objective_of(choice: Objective | str) -> Objective:
+    """Return an objective as it is, or the one of a name in `NAMES`; raises `UnknownNameError` for other names.
+
+    >>> objective_of("optimistic")
+    Optimistic(kappa=1.0)
+    """
+    if isinstance(choice, Objective):
+        return choice
+    if choice not in NAMES:
+        raise UnknownNameError.among("objective", choice, NAMES)
+    return NAMES[choice]()

@@ -12,8 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bayesdyn as bd
-from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.objectives import ChanceConstraint, CVaR, Expected, Objective, Optimistic, Pessimistic, split_variance
+from bayesdyn.errors import ConfigurationError, ShapeError, UnknownNameError
+from bayesdyn.objectives import (
+    NAMES,
+    ChanceConstraint,
+    CVaR,
+    Expected,
+    Objective,
+    Optimistic,
+    Pessimistic,
+    objective_of,
+    split_variance,
+)
 
 
 def named(objective: Objective) -> str:
@@ -335,3 +345,21 @@ def test_a_return_that_is_no_number_is_no_score_under_a_constraint() -> None:
 def test_chance_constraint_refuses_shares_that_are_none(share: float) -> None:
     with pytest.raises(ConfigurationError, match="share"):
         constrained(share)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_stands_for_the_defaults_of_its_class(name: str) -> None:
+    """In the table as in the agent, which keeps the objective itself, so that a run says the same for both spellings."""
+    objective = objective_of(name)
+    assert type(objective).__name__.lower() == name
+    assert objective == NAMES[name]()
+    drift = bd.PlainDynamics(lambda s, a: bd.Gaussian(s + a, torch.zeros_like(s)))
+    assert bd.MPC(drift, bd.planners.CEM(horizon=2), lambda s, a, s2: s2[..., 0], objective=name).objective == objective
+
+
+def test_an_objective_stays_what_it_is_and_an_unknown_name_is_told() -> None:
+    """The message has the nearest name and all others."""
+    careful = Pessimistic(0.7)
+    assert objective_of(careful) is careful
+    with pytest.raises(UnknownNameError, match=r"no objective 'optimist'; did you mean 'optimistic'\? Known: expected, pess"):
+        objective_of("optimist")

@@ -2,6 +2,7 @@
 
 import gymnasium
 
+from bayesdyn.envs.action_cost_pendulum import ACTION_COST_STEPS, ActionCostPendulum, ActionCostPendulumPlant, ActionCostReward
 from bayesdyn.envs.cart_double_pendulum import CART_DOUBLE_STEPS, CartDoublePendulum, CartDoublePendulumPlant
 from bayesdyn.envs.cartpole import STEPS, CartPolePlant, CartPoleSwingUp, swing_up_reward, tip_distance, tip_position
 from bayesdyn.envs.cartpole_published import (
@@ -57,6 +58,7 @@ CARTPOLE_ID = "bayesdyn/CartPoleSwingUp-v0"
 _TASKS: dict[str, tuple[str, int | None]] = {
     CARTPOLE_ID: ("bayesdyn.envs.cartpole:CartPoleSwingUp", STEPS),
     "bayesdyn/PILCOPendulum-v0": ("bayesdyn.envs.pendulum:PILCOPendulum", PENDULUM_STEPS),
+    "bayesdyn/ActionCostPendulum-v0": ("bayesdyn.envs.action_cost_pendulum:ActionCostPendulum", None),
     "bayesdyn/DoublePendulum-v0": ("bayesdyn.envs.double_pendulum:DoublePendulum", DOUBLE_PENDULUM_STEPS),
     "bayesdyn/Pendubot-v0": ("bayesdyn.envs.double_pendulum:Pendubot", PENDUBOT_STEPS),
     "bayesdyn/CartDoublePendulum-v0": ("bayesdyn.envs.cart_double_pendulum:CartDoublePendulum", CART_DOUBLE_STEPS),
@@ -78,10 +80,14 @@ for _id, (_entry_point, _steps) in _TASKS.items():
         gymnasium.register(_id, entry_point=_entry_point, max_episode_steps=_steps)
 
 __all__ = [
+    "ACTION_COST_STEPS",
     "CARTPOLE_ID",
     "HANGING",
     "UNICYCLE_EXPLORATION",
     "UPRIGHT",
+    "ActionCostPendulum",
+    "ActionCostPendulumPlant",
+    "ActionCostReward",
     "CartDoublePendulum",
     "CartDoublePendulumPlant",
     "CartPolePlant",

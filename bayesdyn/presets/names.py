@@ -1,7 +1,6 @@
 """Names that people type: posteriors by name, and a look-up that says what was meant."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import TypeVar
 
 from bayesdyn.errors import UnknownNameError
@@ -47,7 +46,5 @@ def find(what: str, name: str, known: Mapping[str, Named]) -> Named:
     bayesdyn.errors.UnknownNameError: there is no posterior 'gpp'; did you mean 'gp'? Known: gp
     """
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f" did you mean {near[0]!r}?" if near else ""
-        raise UnknownNameError(f"there is no {what} {name!r};{hint} Known: {', '.join(known)}")
+        raise UnknownNameError.among(what, name, known)
     return known[name]
