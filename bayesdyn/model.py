@@ -21,8 +21,8 @@ from bayesdyn.errors import ConfigurationError, DataError, FileError
 from bayesdyn.functions import Function
 from bayesdyn.numerics import keep_buffers_on_error, snapshot
 from bayesdyn.posteriors.base import FitReport, Posterior
+from bayesdyn.posteriors.calibration_report import CalibrationReport
 from bayesdyn.posteriors.quantile_map import QuantileMap
-from bayesdyn.posteriors.recalibrated import CalibrationReport, Recalibrated
 from bayesdyn.progress import Progress
 
 
@@ -121,22 +121,18 @@ class DynamicsModel(nn.Module):
         Raises `ConfigurationError` for a posterior that is not `Recalibrated`, `DataError` for rows that the fit has seen and for
         fewer than 5 episodes or 200 rows, `NotFittedError` before `fit`.
         """
-        return self._recalibrated().calibrate(*self._rows(held_out), held_out.episode)
+        return self.posterior.calibrate(*self._rows(held_out), held_out.episode)
 
     def quantile_map(self, held_out: Transitions) -> QuantileMap:
         """Return the map that puts the probabilities of one step right: apply it to what `predict` or `predict_target` says.
 
         Draws and plans know nothing of it, `calibrate` is for those. It wants and raises what `calibrate` does.
         """
-        return self._recalibrated().quantile_map(*self._rows(held_out), held_out.episode)
+        return self.posterior.quantile_map(*self._rows(held_out), held_out.episode)
 
-    def _recalibrated(self) -> Recalibrated:
-        if not isinstance(self.posterior, Recalibrated):
-            name = type(self.posterior).__name__
-            raise ConfigurationError(
-                f"{name} keeps no calibration; make the model with Recalibrated({name}(...)), fit it, and calibrate it then"
-            )
-        return self.posterior
+    def check_unseen(self, transitions: Transitions) -> None:
+        """Raise `DataError` for rows that the fit has seen, as far as the posterior remembers them: `Recalibrated` does."""
+        self.posterior.check_unseen(*self._rows(transitions))
 
     def _rows(self, transitions: Transitions) -> tuple[Tensor, Tensor]:
         """Return features and targets as the posterior takes them."""

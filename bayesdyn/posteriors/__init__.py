@@ -5,6 +5,7 @@ from bayesdyn.gaussian_processes.sparse_objectives import FITC, Automatic, Colla
 from bayesdyn.gaussian_processes.sparse_svgp import Stochastic
 from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.posteriors.base import FitReport, Posterior
+from bayesdyn.posteriors.calibration_report import CalibrationReport
 from bayesdyn.posteriors.dropout import ConcreteDropout, MCDropout
 from bayesdyn.posteriors.ensemble import BootstrapEnsemble
 from bayesdyn.posteriors.exact_gp import ExactGP
@@ -19,7 +20,7 @@ from bayesdyn.posteriors.physics_integrators import RK4, AdaptiveODE
 from bayesdyn.posteriors.physics_parameters import KnownNoise, LearnedNoise
 from bayesdyn.posteriors.physics_residual import WithResidual
 from bayesdyn.posteriors.quantile_map import CalibratedMarginals, QuantileMap
-from bayesdyn.posteriors.recalibrated import CalibrationReport, Recalibrated
+from bayesdyn.posteriors.recalibrated import Recalibrated
 from bayesdyn.posteriors.scaling import CoverageScale, TotalScale, TwoScales
 from bayesdyn.posteriors.sghmc import SGHMC, SGHMCSampling
 from bayesdyn.posteriors.sparse_gp import SparseGP

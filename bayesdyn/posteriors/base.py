@@ -13,7 +13,9 @@ from bayesdyn.beliefs import MomentMap, Moments
 from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, ShapeError
 from bayesdyn.functions import Function, check_floating
+from bayesdyn.posteriors.calibration_report import CalibrationReport
 from bayesdyn.posteriors.moment_sampling import SampledMoments, whitened_normals
+from bayesdyn.posteriors.quantile_map import QuantileMap
 from bayesdyn.progress import Progress
 
 PREDICTIVE_DRAWS = 64
@@ -146,6 +148,26 @@ class Posterior(nn.Module, ABC):
         Raises `NotFittedError` before `fit`, `ShapeError` for a belief of another size.
         """
         return self.moment_map().moments(mean, cov)
+
+    def calibrate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], groups: Int[Tensor, " N"]) -> CalibrationReport:
+        """Become as wide as the errors on N held-out rows of the episodes `groups` [N] are: `Recalibrated` does.
+
+        Raises `ConfigurationError` where no calibration is kept: this default.
+        """
+        raise self._uncalibrated()
+
+    def quantile_map(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], groups: Int[Tensor, " N"]) -> QuantileMap:
+        """Return the map of probabilities that N held-out rows ask for; raises as `calibrate` does."""
+        raise self._uncalibrated()
+
+    def check_unseen(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> None:
+        """Raise `DataError` for rows that the fit has seen, where these are remembered; this default remembers none."""
+
+    def _uncalibrated(self) -> ConfigurationError:
+        name = type(self).__name__
+        return ConfigurationError(
+            f"{name} keeps no calibration; make the model with Recalibrated({name}(...)), fit it, and calibrate it then"
+        )
 
     def check_inputs(self, x: Tensor) -> None:
         """Raise `NotFittedError` before `fit`, `DataError` or `ShapeError` unless x is a tensor [..., D]."""

@@ -5,7 +5,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bayesdyn.errors import DataError, ShapeError
-from bayesdyn.posteriors.base import check_training_data
 
 FEWEST_EPISODES = 5
 FEWEST_ROWS = 200
@@ -32,27 +31,27 @@ def fingerprints(x: Tensor, y: Tensor) -> Int[Tensor, " N"]:
     return mixed
 
 
-def check_held_out(x: Tensor, y: Tensor, groups: Tensor, seen: Int[Tensor, " N"]) -> None:
-    """Raise unless rows x [N, D], y [N, E] of episodes `groups` [N] can tell how well a model knows what it does not know.
-
-    Raises `DataError` for rows among those `seen` in a fit, by their fingerprints, for fewer than 5 episodes or 200 rows, and for
-    unusable rows; `ShapeError` unless there is a group per row.
+def check_unseen(x: Tensor, y: Tensor, seen: Int[Tensor, " N"]) -> None:
+    """Raise `DataError` for rows x [N, D], y [N, E] among those `seen` in a fit, by their fingerprints.
 
     >>> x = torch.randn(20, 1, generator=torch.Generator().manual_seed(0))
-    >>> check_held_out(x, x, torch.arange(20), fingerprints(x, x)[:3])
+    >>> check_unseen(x, x, fingerprints(x, x)[:3])
     Traceback (most recent call last):
     ...
     bayesdyn.errors.DataError: 3 of 20 rows of the calibration set are among those that the model was fitted on; ...
     """
-    check_training_data(x, y, minimum=1)
-    if groups.shape != x.shape[:1]:
-        raise ShapeError(f"calibration wants an episode number for each of {len(x)} rows; got {list(groups.shape)}")
     shared = int(torch.isin(fingerprints(x, y), seen.cpu()).sum())
     if shared:
         raise DataError(
             f"{shared} of {len(x)} rows of the calibration set are among those that the model was fitted on; on these it looks "
             "better than it is: keep whole episodes out of the fit, Transitions.split does that"
         )
+
+
+def check_held_out(x: Tensor, groups: Tensor) -> None:
+    """Raise `DataError` for rows x [N, D] of fewer than 5 episodes or 200 rows, `ShapeError` unless there is a group per row."""
+    if groups.shape != x.shape[:1]:
+        raise ShapeError(f"calibration wants an episode number for each of {len(x)} rows; got {list(groups.shape)}")
     episodes = len(groups.unique())
     if episodes < FEWEST_EPISODES or len(x) < FEWEST_ROWS:
         raise DataError(

@@ -1,7 +1,7 @@
 """`Recalibrated`: any posterior, made as wide as its errors on held-out episodes are."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,33 +14,15 @@ from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.functions import Function
 from bayesdyn.gaussian_processes.moment_map import GPMoments
 from bayesdyn.numerics import keep_buffers_on_error
-from bayesdyn.posteriors.base import FitReport, Posterior
-from bayesdyn.posteriors.held_out_rows import check_held_out, fingerprints
+from bayesdyn.posteriors.base import FitReport, Posterior, check_training_data
+from bayesdyn.posteriors.calibration_report import CalibrationReport
+from bayesdyn.posteriors.held_out_rows import check_held_out, check_unseen, fingerprints
 from bayesdyn.posteriors.mean_functions import mean_function
 from bayesdyn.posteriors.quantile_map import QuantileMap
 from bayesdyn.posteriors.scaled_moments import ScaledMoments
 from bayesdyn.posteriors.scaling import ScaledFunction, Scales, Scaling, TotalScale
 from bayesdyn.posteriors.standardize import grouped
 from bayesdyn.progress import Progress
-
-
-@dataclass(frozen=True)
-class CalibrationReport:
-    """What a calibration found; `nll` is that of the held-out rows in nats per row, summed over outputs taken one by one.
-
-    `ratio` is √(mean z²) before, by how much the errors were larger than predicted, and `ratio_error` its standard error with
-    episodes as the independent pieces: a ratio within two of it from 1 may be chance.
-    """
-
-    rows: int
-    episodes: int
-    ratio: tuple[float, ...]  # [E]
-    ratio_error: tuple[float, ...]  # [E]
-    epistemic_scale: tuple[float, ...]  # [E]
-    aleatoric_scale: tuple[float, ...]  # [E]
-    nll_before: float
-    nll_after: float
-    warnings: tuple[str, ...] = ()
 
 
 class Recalibrated(Posterior):
@@ -198,14 +180,20 @@ class Recalibrated(Posterior):
         self._check_held_out(x, y, groups)
         return QuantileMap(_double(self.predict(x)).cdf(y.double()))
 
-    def _check_held_out(self, x: Tensor, y: Tensor, groups: Tensor) -> None:
+    def check_unseen(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> None:
+        """Raise `DataError` for rows that the fit has seen, `ConfigurationError` if it was fitted before it was wrapped."""
         self.check_fitted()
         if not len(self.seen):
             raise ConfigurationError(
                 f"{type(self.posterior).__name__} was fitted before it was wrapped, so nobody knows which rows are held out; "
                 "fit it through Recalibrated"
             )
-        check_held_out(x, y, groups, self.seen)
+        check_unseen(x, y, self.seen)
+
+    def _check_held_out(self, x: Tensor, y: Tensor, groups: Tensor) -> None:
+        check_training_data(x, y, minimum=1)
+        self.check_unseen(x, y)
+        check_held_out(x, groups)
         if (x.shape[1], y.shape[1]) != self.sizes:
             raise ShapeError(f"calibration wants (D, E) = {self.sizes}, as fitted; got {(x.shape[1], y.shape[1])}")
 
