@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,18 +18,23 @@ from benchmarks.acceptance import RESULTS, Acceptance
 from examples.lecture.command import numbers
 
 SHARE = 0.9  # of the seeds
+FIRST_SEED = 100  # the examples were made on seeds below, which would flatter them
 
 
 @dataclass(frozen=True)
 class Study:
-    """One example: its module, what has to come out of it, in words and as a predicate on its result."""
+    """One example: its module, what has to come out of it in words and as a predicate, by default its result's `shown`."""
 
     module: str
     claim: str
-    effect: Callable[[Any], bool]
+    effect: Callable[[Any], bool] = attrgetter("shown")
 
 
-STUDIES: dict[str, Study] = {}
+STUDIES: dict[str, Study] = {
+    "distribution_mismatch": Study(
+        "examples.lecture.distribution_mismatch", "0.5 falls off the cliff, 1.0 once, 1.5 never, and the last two get to the top"
+    ),
+}
 
 
 def measure(name: str, seeds: range) -> int:
@@ -53,11 +59,11 @@ def main() -> None:
     """Measure the examples that are named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture", description=__doc__)
     parser.add_argument("name", choices=[*STUDIES, "all"])
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to SEEDS - 1; only ten of them are written (10)")
+    parser.add_argument("--seeds", type=int, default=10, help="how many, from 100 on; the results of ten are written (10)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = list(STUDIES) if options.name == "all" else [options.name]
-    sys.exit(max([measure(name, range(options.seeds)) for name in names]))
+    sys.exit(max([measure(name, range(FIRST_SEED, FIRST_SEED + options.seeds)) for name in names]))
 
 
 if __name__ == "__main__":
