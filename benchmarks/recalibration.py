@@ -2,16 +2,20 @@
 
 The cart-pole under random forces, 40 steps an episode, whole episodes in each part: 8 to fit, 20 to calibrate, 40 to test. Noise of
 std 0.01 moves the state itself, or disturbs what is seen of it. A one-step model cannot tell the second from the first and lets it
-grow along a trajectory, so its intervals come out too wide there; how much is shown.
+grow along a trajectory, so its intervals come out too wide there.
 
 Logged actions are replayed from test states, and a particle is one draw of θ with noise of its own. Coverage is the mean over the
 four coordinates. Beside it stands the joint null band: what the same particles hold of trajectories that the calibrated model makes
-itself, each replicate by one draw of θ. A point is met within three points of 90 % or inside the band. The default method is
-judged, the others and the model before calibration are shown.
+itself, each replicate by one draw of θ. A point is met within three points of 90 % or inside the band. Judged are the scales by
+horizon (`horizon_scales`) upon the default scale of one step; that scale alone, the other two and the model as fitted are shown.
+
+Each fit is kept in build/recalibration, so that a run goes on where it was stopped; delete that folder after a change.
 """
 
+import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
@@ -19,12 +23,14 @@ import torch
 from torch import Tensor
 
 import bayesdyn as bd
-from bayesdyn.data import Episode, collect, random_policy
+from bayesdyn.data import Episode, collect, random_policy, write_atomically
 from bayesdyn.envs.cartpole import FORCE_LIMIT, CartPolePlant
+from bayesdyn.evaluation.horizon_scales import horizon_scales
 from bayesdyn.evaluation.metrics import coverage
-from bayesdyn.evaluation.open_loop import Windows, deviation, windows
-from bayesdyn.evaluation.samples import rank_pit
+from bayesdyn.evaluation.open_loop import Windows, replay, windows
+from bayesdyn.evaluation.samples import rank_pit, spread_skill
 from bayesdyn.posteriors import (
+    SGHMC,
     SWAG,
     BootstrapEnsemble,
     CoverageScale,
@@ -45,7 +51,7 @@ TASK, ANGLE, STEPS, NOISE = "bayesdyn/CartPoleSwingUp-v0", 3, 40, 0.01
 TRAIN, HELD_OUT, TEST = 8, 20, 40
 HORIZONS = (1, 5, 10, 25)
 LEVEL, POINTS = 0.9, 0.03
-SEEDS = 5
+SEEDS = 3
 POSTERIORS: dict[str, Callable[[], Posterior]] = {
     "ExactGP": ExactGP,
     "BootstrapEnsemble": BootstrapEnsemble,
@@ -54,10 +60,12 @@ POSTERIORS: dict[str, Callable[[], Posterior]] = {
     "MCDropout": MCDropout,
     "Laplace": Laplace,
     "SWAG": SWAG,
+    "SGHMC": SGHMC,
 }
 QUICK = ("ExactGP", "BootstrapEnsemble")
 METHODS: dict[str, Scaling] = {"TotalScale": TotalScale(), "CoverageScale": CoverageScale(LEVEL), "TwoScales": TwoScales()}
-DEFAULT, BEFORE = "TotalScale", "before"
+DEFAULT, BEFORE, BY_HORIZON = "TotalScale", "as fitted", "scales by horizon"
+KEPT = Path(__file__).resolve().parent.parent / "build" / "recalibration"
 
 
 class Sizes(NamedTuple):
@@ -70,12 +78,22 @@ class Sizes(NamedTuple):
 
 
 class Covered(NamedTuple):
-    """Coverage at one horizon, mean over coordinates, that of the coordinate furthest from the level, and the null band."""
+    """Coverage at one horizon, mean over coordinates, that of the coordinate furthest from the level, and how wide and wrong it is.
+
+    `spread` over `error` is the root mean variance of the particles over the root mean square error of their mean, in the
+    coordinate where that ratio is furthest from 1.
+    """
 
     share: float
     worst: float
-    low: float
-    high: float
+    spread_skill: float
+
+
+class Run(NamedTuple):
+    """What one fit was found to cover: by method and horizon, and the null band by horizon."""
+
+    covered: dict[str, dict[int, Covered]]
+    band: dict[int, tuple[float, float]]
 
 
 def moved(seed: int, count: int) -> list[Episode]:
@@ -108,75 +126,102 @@ def parts(data: str, seed: int) -> tuple[bd.Transitions, bd.Transitions, bd.Tran
 
 def imagined(model: bd.DynamicsModel, paths: Windows, count: int, generator: torch.Generator) -> Tensor:
     """Return how far `count` imagined trajectories are from each logged one, [T + 1, count, W, E]: one θ each, own noise."""
-    dtype = model.posterior.dtype
     dynamics = model.sample(count, generator)
-    states = [paths.states[0].to(dtype).expand(count, -1, -1)]
-    for action in paths.actions.to(dtype):
-        noise = torch.randn(states[0].shape, generator=generator, dtype=dtype)
-        states.append(dynamics(states[-1], action.unsqueeze(0)).sample(noise))
-    found = torch.stack(states).double()
-    return deviation(model.codec.frozen(torch.float64), paths.states.unsqueeze(1).expand_as(found), found)
+    return replay(dynamics, paths, model.codec, dtype=model.posterior.dtype, generator=generator).flatten(1, 2)
 
 
-@torch.no_grad()
-def covered(model: bd.DynamicsModel, paths: Windows, sizes: Sizes, seed: int) -> dict[int, Covered]:
-    """Return the coverage of test trajectories and its null band, by horizon."""
-    generator = torch.Generator().manual_seed(seed)
-    particles, null = (imagined(model, paths, count, generator) for count in (sizes.particles, sizes.replicates))
+def covered(particles: Tensor, generator: torch.Generator) -> dict[int, Covered]:
+    """Return the coverage of test trajectories, given as the particles' deviations from them, by horizon."""
     found = {}
     for horizon in HORIZONS:
         here = particles[horizon]
         own = coverage(rank_pit(here, torch.zeros_like(here[0]), generator), LEVEL)
-        shares = torch.stack([coverage(rank_pit(here, made, generator), LEVEL).mean() for made in null[horizon]])
-        low, high = shares.quantile(torch.tensor([0.05, 0.95], dtype=shares.dtype)).tolist()
-        worst = own[(own - LEVEL).abs().argmax()]
-        found[horizon] = Covered(float(own.mean()), float(worst), low, high)
+        ratio = spread_skill(here, torch.zeros_like(here[0]))
+        worst, wrong = own[(own - LEVEL).abs().argmax()], ratio[ratio.log().abs().argmax()]
+        found[horizon] = Covered(float(own.mean()), float(worst), float(wrong))
     return found
 
 
-def run(data: str, name: str, seed: int, sizes: Sizes) -> dict[str, dict[int, Covered]]:
+def band(particles: Tensor, null: Tensor, generator: torch.Generator) -> dict[int, tuple[float, float]]:
+    """Return 5 and 95 % of the coverage of trajectories that the model makes itself, by horizon; no scale changes it."""
+    found = {}
+    for horizon in HORIZONS:
+        made = [coverage(rank_pit(particles[horizon], one, generator), LEVEL).mean() for one in null[horizon]]
+        low, high = torch.stack(made).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64)).tolist()
+        found[horizon] = (low, high)
+    return found
+
+
+@torch.no_grad()
+def run(data: str, name: str, seed: int, sizes: Sizes) -> Run:
     """Fit once, and return the coverage before and after each method by horizon."""
     train, held_out, test = parts(data, seed)
     paths = windows(test, max(HORIZONS), sizes.starts)
     posterior = Recalibrated(POSTERIORS[name]())
     model = bd.DynamicsModel(bd.Codec(angles=[ANGLE]), posterior)
     model.fit(train, generator=torch.Generator().manual_seed(seed))
-    found = {BEFORE: covered(model, paths, sizes, seed)}
-    for method, scaling in METHODS.items():
+
+    def particles() -> Tensor:
+        return imagined(model, paths, sizes.particles, torch.Generator().manual_seed(seed))
+
+    generator = torch.Generator().manual_seed(1000 + seed)
+    found = {BEFORE: covered(particles(), generator)}
+    for method, scaling in reversed(METHODS.items()):  # the default comes last and stays
         posterior.method = scaling
         report = model.calibrate(held_out)
-        scales = f"epistemic {_few(report.epistemic_scale)}, noise {_few(report.aleatoric_scale)}"
-        print(f"# {data}, {name}, seed {seed}, {method}: {scales}", flush=True)
-        found[method] = covered(model, paths, sizes, seed)
-    return found
+        print(
+            f"# {data}, {name}, seed {seed}, {method}: {_few(report.epistemic_scale)} | {_few(report.aleatoric_scale)}", flush=True
+        )
+        last = particles()
+        found[method] = covered(last, generator)
+    by_horizon = horizon_scales(model, held_out, max(HORIZONS), level=LEVEL, starts=sizes.starts, particles=sizes.particles)
+    print(f"# {data}, {name}, seed {seed}: {[_few(by_horizon.factors[h - 1].tolist()) for h in HORIZONS]}", flush=True)
+    found[BY_HORIZON] = covered(by_horizon.widen(last), generator)
+    return Run(found, band(last, imagined(model, paths, sizes.replicates, generator), generator))
 
 
-def _few(scales: tuple[float, ...]) -> str:
+def kept(data: str, name: str, seed: int, sizes: Sizes) -> Run:
+    """Return `run`, or what was kept of it."""
+    path = KEPT / f"{data} {name} {'-'.join(map(str, sizes))} {seed}.json".replace(" ", "-")
+    if not path.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(run(data, name, seed, sizes))
+        write_atomically(path, lambda file: file.write(text.encode()))
+    cells, bands = json.loads(path.read_text())
+    by_method = {method: {int(h): Covered(*cell) for h, cell in found.items()} for method, found in cells.items()}
+    return Run(by_method, {int(h): (low, high) for h, (low, high) in bands.items()})
+
+
+def _few(scales: Sequence[float]) -> str:
     return " ".join(f"{scale:.2f}" for scale in scales)
 
 
-def judge(acceptance: Acceptance, name: str, runs: list[dict[str, dict[int, Covered]]]) -> None:
-    """Print coverage by horizon and method, the default method with a verdict."""
-    for method in (BEFORE, *METHODS):
+def judge(acceptance: Acceptance, name: str, runs: list[Run]) -> None:
+    """Print coverage by horizon and method, scales by horizon with a verdict."""
+    for method in (BEFORE, *METHODS, BY_HORIZON):
         for horizon in HORIZONS:
-            cells = [run[method][horizon] for run in runs]
+            cells = [run.covered[method][horizon] for run in runs]
             shares = [cell.share for cell in cells]
-            low, high = (statistics.fmean(bounds) for bounds in zip(*((c.low, c.high) for c in cells), strict=True))
+            low, high = (statistics.fmean(bounds) for bounds in zip(*(run.band[horizon] for run in runs), strict=True))
             mean = statistics.fmean(shares)
             met = abs(mean - LEVEL) <= POINTS or low <= mean <= high
             target = f"{LEVEL - POINTS:.2f} to {LEVEL + POINTS:.2f} or the null band {low:.3f} to {high:.3f}"
-            acceptance.add(f"{name}, {method}: coverage {horizon} steps ahead", shares, target, met if method == DEFAULT else None)
-            if method == DEFAULT:
-                acceptance.inform(f"{name}, {method}: furthest coordinate, {horizon} steps ahead", [cell.worst for cell in cells])
+            point = f"{name}, {method}, {horizon} steps ahead"
+            acceptance.add(f"{point}: coverage", shares, target, met if method == BY_HORIZON else None)
+            acceptance.inform(f"{point}: furthest coordinate", [cell.worst for cell in cells])
+            acceptance.inform(f"{point}: spread over error, furthest coordinate", [cell.spread_skill for cell in cells])
 
 
 def measure(acceptance: Acceptance, quick: bool) -> None:
-    """Measure the posteriors one after another."""
+    """Measure the posteriors one after another, a seed of all of them before the next."""
     torch.set_num_threads(1)
-    sizes = Sizes(120, 100, 50, 1) if quick else Sizes(200, 100, 200, SEEDS)
-    for data in ("process noise",) if quick else DATA:
-        for name in QUICK if quick else POSTERIORS:
-            judge(acceptance, f"{data}, {name}", [run(data, name, seed, sizes) for seed in range(sizes.seeds)])
+    sizes = Sizes(60, 60, 50, 1) if quick else Sizes(100, 99, 100, SEEDS)
+    jobs = [(data, name) for data in (("process noise",) if quick else DATA) for name in (QUICK if quick else POSTERIORS)]
+    for seed in range(sizes.seeds):
+        for data, name in jobs:
+            kept(data, name, seed, sizes)
+    for data, name in jobs:
+        judge(acceptance, f"{data}, {name}", [kept(data, name, seed, sizes) for seed in range(sizes.seeds)])
 
 
 if __name__ == "__main__":
