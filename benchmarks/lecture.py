@@ -32,7 +32,8 @@ class Study:
 
 STUDIES: dict[str, Study] = {
     "distribution_mismatch": Study(
-        "examples.lecture.distribution_mismatch", "0.5 falls off the cliff, 1.0 once, 1.5 never, and the last two get to the top"
+        "examples.lecture.distribution_mismatch",
+        "0.5 imagines a climb and falls, 1.0 recovers by its third trial, 1.5 stays up in its first",
     ),
 }
 
