@@ -17,7 +17,9 @@ from bayesdyn.posteriors.base import PREDICTIVE_DRAWS, Posterior
 from bayesdyn.posteriors.dropout import DropoutPosterior
 from bayesdyn.posteriors.ensemble import BootstrapEnsemble
 from bayesdyn.posteriors.exact_gp import ExactGP
+from bayesdyn.posteriors.laplace import Laplace
 from bayesdyn.posteriors.mean_field import MeanField
+from bayesdyn.posteriors.sghmc import SGHMC
 from bayesdyn.posteriors.sparse_gp import SparseGP
 from bayesdyn.posteriors.swag import SWAG
 
@@ -69,10 +71,11 @@ class PredictedMean(MeanFunction):
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "PredictedMean":
         """Return the same on a device, computing in `dtype` or in the posterior's own where that is wider.
 
-        A factorisation made in float64 may be worth nothing in float32.
+        A factorisation made in float64 may be worth nothing in float32, and what a float32 posterior keeps in float64 stays so.
         """
-        moved = copy.deepcopy(self.posterior)
-        return PredictedMean(moved.to(device=device, dtype=torch.promote_types(self.dtype, dtype or self.dtype)))
+        moved = copy.deepcopy(self.posterior).to(device=device)
+        wider = torch.promote_types(self.dtype, dtype or self.dtype)
+        return PredictedMean(moved if wider == self.dtype else moved.to(dtype=wider))
 
 
 @singledispatch
@@ -108,6 +111,16 @@ def _(posterior: SparseGP) -> MeanFunction:
 @mean_function.register
 def _(posterior: BootstrapEnsemble) -> MeanFunction:
     return MeanOfDraws(posterior.network.function(posterior.parameters_of_members))
+
+
+@mean_function.register
+def _(posterior: Laplace) -> MeanFunction:
+    return MeanOfDraws(posterior.network.function(posterior.mode))
+
+
+@mean_function.register
+def _(posterior: SGHMC) -> MeanFunction:
+    return MeanOfDraws(posterior.network.function(posterior.draws))
 
 
 @mean_function.register(MeanField)

@@ -23,7 +23,7 @@ from bayesdyn.kernels import GPyTorchKernel, Matern52, RBFLinear
 from bayesdyn.networks.training import Training
 from bayesdyn.posteriors import CoverageScale, QuantileMap, Recalibrated, TotalScale, TwoScales
 from bayesdyn.posteriors.base import FitReport, Posterior
-from bayesdyn.posteriors.mean_functions import mean_function
+from bayesdyn.posteriors.mean_functions import PredictedMean, mean_function
 from bayesdyn.posteriors.scaling import Scales
 from bayesdyn.testing import check_posterior
 from bayesdyn.testing.conformance import shape_checks_off
@@ -362,6 +362,10 @@ def test_a_calibrated_ensemble_keeps_the_contract(dtype):
         lambda: bd.posteriors.ExactGP(RBFLinear(), training=GPTraining(max_steps=5, restarts=0)),
         quick_ensemble,
         lambda: bd.posteriors.MeanField(hidden=(8,), training=bd.posteriors.VariationalTraining(steps=20)),
+        lambda: bd.posteriors.Laplace(hidden=(8,), training=Training(steps=20)),
+        lambda: bd.posteriors.SGHMC(
+            hidden=(8,), training=Training(steps=20), sampling=bd.posteriors.SGHMCSampling(steps=20, burn_in=5, draws=8)
+        ),
         ConjugateRegression,
     ],
 )
@@ -381,6 +385,14 @@ def test_a_mean_function_is_the_predicted_mean_and_stays(make):
     double = centre.to(dtype=F64)(query.double())
     assert double.dtype == F64
     torch.testing.assert_close(double.to(x.dtype), first, rtol=0, atol=max(rounding, 1e-5) if x.dtype != F64 else rounding)
+
+
+def test_a_cast_of_the_predicted_mean_leaves_what_is_kept_in_double_as_it_is():
+    x, y = (part.float() for part in toy_data(40, generator()))
+    posterior = bd.posteriors.Laplace(hidden=(8,), training=Training(steps=20))  # float32 weights, a curvature in float64
+    posterior.fit(x, y, generator=generator(1))
+    centre = PredictedMean(posterior).to(dtype=torch.float32)
+    torch.testing.assert_close(centre(x), posterior.predict(x).mean)
 
 
 def test_the_mean_of_a_sparse_gp_is_that_of_its_inducing_points():
