@@ -31,6 +31,10 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
+    "steering_error": Study(
+        "examples.lecture.steering_error",
+        "a blind plan leaves the lane ever faster, the more often it is renewed the nearer it stays",
+    ),
     "distribution_mismatch": Study(
         "examples.lecture.distribution_mismatch",
         "0.5 imagines a climb and falls, 1.0 recovers by its third trial, 1.5 stays up in its first",
