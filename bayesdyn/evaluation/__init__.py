@@ -12,6 +12,7 @@ from bayesdyn.evaluation.disentanglement import Disentanglement, disentanglement
 from bayesdyn.evaluation.drone import quarter_drone_comparison
 from bayesdyn.evaluation.pairs import PairedInterval, paired_interval
 from bayesdyn.evaluation.table import Row
+from bayesdyn.evaluation.workers import InProcess, Processes, Ray, Workers
 
 __all__ = [
     "ActiveLearning",
@@ -20,8 +21,12 @@ __all__ = [
     "DecisionTask",
     "Disentanglement",
     "Failure",
+    "InProcess",
     "PairedInterval",
+    "Processes",
+    "Ray",
     "Row",
+    "Workers",
     "active_learning_rows",
     "compare",
     "decision_anchor",

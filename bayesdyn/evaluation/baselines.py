@@ -1,6 +1,7 @@
 """Reference models that every comparison contains: linear regression on the features, and that nothing changes."""
 
 import time
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -138,14 +139,22 @@ class Persistence:
         still = self.codec.target(state, state).unsqueeze(0)
         return Predictive(still, torch.zeros_like(still), self.noise_var.expand_as(still))
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> SampledDynamics:
-        """Return n equal draws."""
+    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
+        """Return n equal draws, which compute in the dtype of the state."""
+        return PlainDynamics(_Still(self.codec, self.noise_var, n), n)
 
-        def step(state: Tensor, action: Tensor) -> Gaussian:
-            batch = torch.broadcast_shapes(state.shape[1:-1], action.shape[1:-1])
-            state, action = (v.expand(n, *batch, v.shape[-1]) for v in (state, action))
-            still = self.codec.raw_target(state, state)
-            target = Gaussian((still - self.codec.target_mean) / self.codec.target_std, self.noise_var.expand_as(still))
-            return self.codec.decode(state, action, target)
 
-        return PlainDynamics(step, n)
+@dataclass(frozen=True, eq=False)
+class _Still:
+    """s' = s + ε for n draws that are all alike."""
+
+    codec: BaseCodec
+    noise_var: Tensor
+    n: int
+
+    def __call__(self, state: Tensor, action: Tensor) -> Gaussian:
+        batch = torch.broadcast_shapes(state.shape[1:-1], action.shape[1:-1])
+        state, action = (v.expand(self.n, *batch, v.shape[-1]) for v in (state, action))
+        still = self.codec.raw_target(state, state)
+        target = Gaussian((still - self.codec.target_mean) / self.codec.target_std, self.noise_var.expand_as(still))
+        return self.codec.decode(state, action, target)

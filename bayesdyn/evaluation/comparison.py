@@ -3,8 +3,8 @@
 import re
 import statistics
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from bayesdyn.data import load_arrays, make_folder, save_arrays
 from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
-from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, Row, parse_table, read_table, table_text, write_table
+from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, RECALIBRATED, Row, parse_table, read_table, table_text, write_table
 
 _KIND = "comparison-cell"
 _CELLS, _RESULTS = "cells", "results.csv"
@@ -20,7 +20,11 @@ _CELLS, _RESULTS = "cells", "results.csv"
 
 @dataclass(frozen=True)
 class Cell:
-    """One posterior fitted with one seed: its rows, arrays for figures by `shift/name`, and what went wrong, if something did."""
+    """One posterior with one seed: its rows, arrays for figures by name, and what went wrong, if something did.
+
+    Arrays are called `shift/name`, after recalibration `recalibrated/shift/name`. `part` is what the cell is of while it is on its
+    own: empty for the fit and its scores, which all others are added to.
+    """
 
     posterior: str
     seed: int
@@ -28,6 +32,12 @@ class Cell:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     failure: str = ""
+    part: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What all parts of one posterior with one seed share."""
+        return self.posterior, self.seed
 
 
 class Failure(NamedTuple):
@@ -66,12 +76,17 @@ class Comparison:
         folder = Path(folder)
         if not (folder / _RESULTS).is_file():
             raise FileError(f"{folder} holds no comparison: there is no {_RESULTS} in it")
-        cells = {(cell.posterior, cell.seed): cell for cell in map(read_cell, sorted((folder / _CELLS).glob("*.npz")))}
-        order = list(dict.fromkeys((row.posterior, row.seed) for row in read_table(folder / _RESULTS)))
-        missing = [key for key in order if key not in cells]
+        rows = read_table(folder / _RESULTS)
+        # Each cell's first row is its own; a part that the last run was not asked for is left out.
+        wanted = {repr(row) for row in rows}
+        found = [cell for cell in map(read_cell, sorted((folder / _CELLS).glob("*.npz"))) if repr(cell.rows[0]) in wanted]
+        order = list(dict.fromkeys((row.posterior, row.seed) for row in rows))
+        missing = set(order) - {cell.key for cell in found}
         if missing:
-            raise FileError(f"{folder / _CELLS} lacks the files of {missing}; run the comparison again with the same folder")
-        return cls(tuple(cells[key] for key in order))
+            raise FileError(
+                f"{folder / _CELLS} lacks the files of {sorted(missing)}; run the comparison again with the same folder"
+            )
+        return cls(merged(sorted(found, key=lambda cell: (order.index(cell.key), cell.part))))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -94,8 +109,12 @@ class Comparison:
         return tuple(dict.fromkeys(row.shift for row in self.rows if row.horizon > 0))
 
     def select(self, **criteria: str | int) -> tuple[Row, ...]:
-        """Return the rows whose columns equal all criteria, such as `metric="nll", shift="none"`."""
-        return tuple(row for row in self.rows if all(getattr(row, name) == value for name, value in criteria.items()))
+        """Return the rows whose columns equal all criteria, such as `metric="nll", shift="none"`.
+
+        Those after recalibration, which have the same metrics, are left out unless `split="recalibrated"` asks for them.
+        """
+        rows = self.rows if "split" in criteria else [row for row in self.rows if row.split != RECALIBRATED]
+        return tuple(row for row in rows if all(getattr(row, name) == value for name, value in criteria.items()))
 
     def summary(
         self,
@@ -105,14 +124,19 @@ class Comparison:
         horizon: int = 1,
         propagation: str = ONE_STEP,
         output: str = "all",
+        **criteria: str,
     ) -> Summary:
-        """Return mean and standard deviation of a metric over seeds; raises `UnknownNameError` if no row matches."""
+        """Return mean and standard deviation of a metric over seeds; `criteria` are further columns: `split="recalibrated"`.
+
+        Raises `UnknownNameError` if no row matches.
+        """
         wanted: dict[str, str | int] = {
             "metric": metric,
             "shift": shift,
             "horizon": horizon,
             "propagation": propagation,
             "output": output,
+            **criteria,
         }
         values = [row.value for row in self.select(posterior=posterior, **wanted)]
         if not values:
@@ -122,6 +146,29 @@ class Comparison:
     def write(self, path: str | Path) -> None:
         """Write the table as CSV, atomically."""
         write_table(path, self.rows)
+
+
+def merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """Return one cell for each posterior and seed, with all that its parts found, in the order of the first of each.
+
+    >>> rows = [Row("GP", "toy", "none", 0, "test", metric) for metric in ("failed", "epistemic_slope")]
+    >>> [len(cell.rows) for cell in merged([Cell("GP", 0, (rows[0],)), Cell("GP", 0, (rows[1],), part="toy")])]
+    [2]
+    """
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.key, []).append(cell)
+    return tuple(_joined(parts) for parts in groups.values())
+
+
+def _joined(parts: Sequence[Cell]) -> Cell:
+    return replace(
+        parts[0],
+        rows=tuple(row for part in parts for row in part.rows),
+        arrays={name: values for part in parts for name, values in part.arrays.items()},
+        warnings=tuple(warning for part in parts for warning in part.warnings),
+        failure="; ".join(part.failure for part in parts if part.failure),
+    )
 
 
 def read_cell(path: Path, fingerprint: str | None = None) -> Cell:
@@ -139,7 +186,7 @@ def read_cell(path: Path, fingerprint: str | None = None) -> Cell:
         )
     rows = parse_table(str(arrays.pop("rows")), str(path))
     warnings, failure = tuple(str(w) for w in arrays.pop("warnings")), str(arrays.pop("failure"))
-    return Cell(rows[0].posterior, rows[0].seed, rows, arrays, warnings, failure)
+    return Cell(rows[0].posterior, rows[0].seed, rows, arrays, warnings, failure, str(arrays.pop("part", "")))
 
 
 class CellFolder:
@@ -150,12 +197,12 @@ class CellFolder:
         self.cells = self.folder / _CELLS
         make_folder(self.cells)
 
-    def load(self, posterior: str, seed: int, fingerprint: str) -> Cell | None:
+    def load(self, posterior: str, seed: int, part: str, fingerprint: str) -> Cell | None:
         """Return a finished cell, None if there is none.
 
         Raises `ConfigurationError` if it was computed from other data or settings, `FileError` if the file is damaged.
         """
-        path = self._path(posterior, seed)
+        path = self._path(posterior, seed, part)
         return read_cell(path, fingerprint) if path.is_file() else None
 
     def save(self, cell: Cell, fingerprint: str) -> None:
@@ -165,14 +212,15 @@ class CellFolder:
             "rows": np.array(table_text(cell.rows)),
             "warnings": np.array(cell.warnings, dtype=np.str_),
             "failure": np.array(cell.failure),
+            "part": np.array(cell.part),
         }
-        save_arrays(self._path(cell.posterior, cell.seed), {**cell.arrays, **text}, kind=_KIND)
+        save_arrays(self._path(cell.posterior, cell.seed, cell.part), {**cell.arrays, **text}, kind=_KIND)
 
     def write_results(self, cells: Iterable[Cell]) -> None:
         """Write `results.csv`, atomically."""
-        Comparison(tuple(cells)).write(self.folder / _RESULTS)
+        Comparison(merged(cells)).write(self.folder / _RESULTS)
 
-    def _path(self, posterior: str, seed: int) -> Path:
+    def _path(self, posterior: str, seed: int, part: str) -> Path:
         # The checksum keeps names apart that differ only in what a file name can't hold.
         readable = re.sub(r"[^A-Za-z0-9_+-]+", "_", posterior)
-        return self.cells / f"{readable}-{zlib.crc32(posterior.encode()):08x}-seed{seed}.npz"
+        return self.cells / f"{readable}-{zlib.crc32(posterior.encode()):08x}-seed{seed}{part and f'-{part}'}.npz"

@@ -17,7 +17,7 @@ from torch import Tensor
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.evaluation.metrics import coverage, mace
 from bayesdyn.evaluation.null_bands import Band
-from bayesdyn.evaluation.plan_scores import decision_scores, return_scale
+from bayesdyn.evaluation.plan_scores import decision_scores, return_pit, return_scale
 from bayesdyn.evaluation.recording import Recording
 from bayesdyn.evaluation.table import Row
 from bayesdyn.mpc import MPC
@@ -186,7 +186,7 @@ def decide(model: Sampler, task: DecisionTask, objective: Objective, propagation
 
 
 def decision_rows(model: Sampler, task: DecisionTask, fixed: Anchor, row: Row) -> list[Row]:
-    """Return the rows of one model for every objective and propagation; `row` says posterior, data and seed.
+    """Return the rows of one model for every objective and propagation; `row` says posterior, data, seed and split.
 
     In units of `Anchor.scale`, averaged over starts, with `_se` for the standard error over starts:
 
@@ -200,13 +200,38 @@ def decision_rows(model: Sampler, task: DecisionTask, fixed: Anchor, row: Row) -
 
     Null bands are those of truths drawn from the model: one θ each, the same plans, noise of each start's own.
     """
-    rows = []
+    return decisions(model, task, fixed, row)[0]
+
+
+def decisions(model: Sampler, task: DecisionTask, fixed: Anchor, row: Row) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """Return the rows of `decision_rows`, and the arrays of `arrays_of` under `objective/propagation/name`."""
+    rows: list[Row] = []
+    arrays: dict[str, np.ndarray] = {}
     for objective_name, objective in task.objectives.items():
         for name, propagation in task.propagations.items():
             decided = decide(model, task, objective, propagation, fixed, row.seed)
-            base = replace(row, horizon=task.planner.horizon, propagation=name, objective=objective_name, split="test")
+            base = replace(row, horizon=task.planner.horizon, propagation=name, objective=objective_name)
             rows += rows_of(decided, fixed, task.random, base)
-    return rows
+            arrays |= {f"{objective_name}/{name}/{key}": values for key, values in arrays_of(decided, fixed, row.seed).items()}
+    return rows, arrays
+
+
+def arrays_of(decided: Decided, fixed: Anchor, seed: int) -> dict[str, np.ndarray]:
+    """Return what figures are drawn from, over B starts and C plans: plan 0 chosen, then random ones, then the best candidates.
+
+    `predicted` and `predicted_std` [B, C], mean and standard deviation over draws and paths; `realised` [B, C]; `best` [B], what
+    the planner earns that knows the truth; `pit` [B] of the chosen plans; and `scale` [], the unit of gaps.
+    """
+    predicted, realised = decided.predicted, decided.realised
+    values = {
+        "predicted": predicted.mean((0, 1)),
+        "predicted_std": predicted.flatten(0, 1).std(0),
+        "realised": realised,
+        "best": fixed.best_returns,
+        "pit": return_pit(predicted[..., 0], realised[:, 0], _generator(seed, _PIT)),
+        "scale": return_scale(fixed.random_returns),
+    }
+    return {name: value.numpy() for name, value in values.items()}
 
 
 def rows_of(decided: Decided, fixed: Anchor, random: int, base: Row) -> list[Row]:

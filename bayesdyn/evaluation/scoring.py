@@ -41,7 +41,7 @@ class Model(Protocol):
     def predict_target(self, state: Float[Tensor, "J S"], action: Float[Tensor, "J A"]) -> Predictive:
         """Return the predictive of the whitened target."""
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> SampledDynamics:
+    def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
         """Draw n dynamics."""
 
 

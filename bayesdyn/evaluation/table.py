@@ -14,15 +14,20 @@ from bayesdyn.errors import FileError
 IN_DISTRIBUTION = "none"
 ONE_STEP = "predictive"
 ALL_OUTPUTS = "all"
+TRAIN, TEST, RECALIBRATED = "train", "test", "recalibrated"
+
+TIMINGS = frozenset({"fit_seconds"})
+"""The metrics that a clock measures: all others are the same, to the last digit, whenever and wherever they are computed."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One number of a comparison, and where it belongs.
 
-    `shift` is `none` in distribution, else the name of the shifted data. `horizon` counts steps (0 where that has no meaning) and
-    `propagation` says how they were taken; `predictive` is the exact one-step predictive. `output` is a state coordinate or `all`.
-    `null_low` and `null_high` are what a calibrated model would score (5 % and 95 %), NaN where not computed; `count` is how
+    `shift` is `none` in distribution, else the name of the shifted data. `split` is `test`, `recalibrated` for the same test after
+    recalibration, `calibration` for what that found, and `train` for the fit. `horizon` counts steps (0 where that has no meaning)
+    and `propagation` says how they were taken; `predictive` is the exact one-step predictive. `output` is a state coordinate or
+    `all`. `null_low` and `null_high` are what a calibrated model would score (5 % and 95 %), NaN where not computed; `count` is how
     many points or start states the value is over.
 
     >>> Row("GP", "drone", "none", 0, "test", "nll", value=-0.5).output
@@ -56,6 +61,16 @@ def table_text(rows: Iterable[Row]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(astuple(row) for row in rows)
     return text.getvalue()
+
+
+def without_timings(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Return the rows but for those of `TIMINGS`: what two runs of the same comparison have in common.
+
+    >>> row = Row("GP", "drone", "none", 0, "train", "fit_seconds", value=1.2)
+    >>> without_timings([row])
+    ()
+    """
+    return tuple(row for row in rows if row.metric not in TIMINGS)
 
 
 def parse_table(text: str, name: str) -> tuple[Row, ...]:

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from reference_posteriors import ConjugateRegression
+from small_comparison import QUICK, pendulum
 
 from bayesdyn.codec import Codec
 from bayesdyn.data import Transitions
@@ -17,25 +18,6 @@ from bayesdyn.evaluation.drone import quarter_drone_data
 from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.evaluation.table import Row, read_table, write_table
 from bayesdyn.rollout import TS1, Mean, MomentMatching, TSInf
-
-QUICK = OpenLoop(horizons=(1, 4), starts=20, particles=20, propagations={"TSInf": TSInf(), "Mean": Mean()})
-
-
-def pendulum(episodes, seed, reach=1.0):
-    """A noisy pendulum with an angle, started within `reach` of rest, 25 steps each."""
-    g = torch.Generator().manual_seed(seed)
-    state = reach * torch.randn(episodes, 2, generator=g, dtype=torch.float64)
-    rows = []
-    for step in range(25):
-        action = torch.randn(episodes, 1, generator=g, dtype=torch.float64)
-        speed = state[:, 1] + 0.1 * (-torch.sin(state[:, 0]) + action[:, 0])
-        following = torch.stack([state[:, 0] + 0.1 * speed, speed], 1)
-        following = following + 0.02 * torch.randn(episodes, 2, generator=g, dtype=torch.float64)
-        rows += [(e, step, state[e], action[e], following[e]) for e in range(episodes)]
-        state = following
-    rows.sort(key=lambda row: row[:2])
-    columns = [torch.stack([row[i] for row in rows]) for i in (2, 3, 4)]
-    return Transitions.from_arrays(*columns, episode=torch.tensor([row[0] for row in rows]))
 
 
 class Counting(ConjugateRegression):
@@ -223,7 +205,7 @@ def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):
 
 def test_cells_that_were_scored_otherwise_are_refused(data, tmp_path, monkeypatch):
     run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
-    monkeypatch.setattr(importlib.import_module("bayesdyn.evaluation.compare"), "SCORES", 0)
+    monkeypatch.setattr(importlib.import_module("bayesdyn.evaluation.parts"), "SCORES", 0)
     with pytest.raises(ConfigurationError, match="other data, settings"):
         run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
 
