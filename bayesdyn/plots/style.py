@@ -1,19 +1,37 @@
 """One colour per posterior, and axes that read on a light and on a dark page."""
 
 import zlib
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
 NEUTRAL = "#808080"
-# Six hues at least 3:1 against white and against #121212, found by search to stay apart with any common colour blindness.
-PALETTE = ("#1F85C9", "#D5652A", "#01A45D", "#D053FC", "#7D548C", "#573FFF")
+# Eight hues at least 3:1 against white and against #171d24, found by search to stay apart with any common colour blindness.
+PALETTE = ("#2957FF", "#D18108", "#00A2BC", "#9D7AFF", "#CA2B25", "#4F784E", "#B88186", "#5669AD")
+# By class and by the name of the command line. Of two that share a hue, a page gives the second another.
 _KNOWN = {
     "ExactGP": 0,
+    "gp": 0,
     "BootstrapEnsemble": 1,
+    "ensemble": 1,
     "SparseGP": 2,
+    "sparse-gp": 2,
     "MCDropout": 3,
+    "mc-dropout": 3,
+    "ConcreteDropout": 3,
+    "concrete-dropout": 3,
     "MeanField": 4,
+    "mean-field": 4,
     "Laplace": 5,
+    "laplace": 5,
+    "SWAG": 6,
+    "swag": 6,
+    "SGHMC": 6,
+    "sghmc": 6,
+    "MaximumLikelihood": 7,
+    "maximum-likelihood": 7,
+    "NUTS": 7,
+    "nuts": 7,
 }
 _REFERENCES = frozenset({"ridge-linear", "persistence"})
 
@@ -24,11 +42,27 @@ def colour(name: str) -> str:
     Names that the package knows have hues of their own; others are dealt one by a checksum of the name.
 
     >>> colour("ExactGP")
-    '#1F85C9'
+    '#2957FF'
     """
-    if name in _REFERENCES:
-        return NEUTRAL
-    return PALETTE[_KNOWN.get(name, zlib.crc32(name.encode()) % len(PALETTE))]
+    return NEUTRAL if name in _REFERENCES else PALETTE[_place(name)]
+
+
+def places(names: Sequence[str]) -> dict[str, int]:
+    """Return where in the palette each name is, no place twice as long as there are free ones.
+
+    >>> places(["ensemble", "gp", "mine", "yours"])["gp"]
+    0
+    """
+    wanted = {name: _place(name) for name in names}
+    taken: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: name not in _KNOWN):
+        free = [place for place in range(len(PALETTE)) if place not in taken.values()] or [wanted[name]]
+        taken[name] = wanted[name] if wanted[name] in free else free[0]
+    return taken
+
+
+def _place(name: str) -> int:
+    return _KNOWN.get(name, zlib.crc32(name.encode()) % len(PALETTE))
 
 
 def dress(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:

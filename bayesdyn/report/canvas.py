@@ -10,10 +10,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# What Matplotlib draws in the left colour, the page shows in the right one. The series colours are those of Okabe & Ito, "Color
-# Universal Design" (2008), which people with any common colour blindness tell apart; the page brightens them on a dark ground.
+from bayesdyn.plots.style import PALETTE, places
+
+# What Matplotlib draws in the left colour, the page shows in the right one.
 INK, MUTED, GRID, PAPER = "#1a1b1c", "#6a6b6c", "#dcdddf", "#fdfefc"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SERIES = tuple(colour.lower() for colour in PALETTE)
 BASELINES = ("#7b7c7d", "#9b9c9d")
 VARIABLES = {
     INK: "var(--ink)",
@@ -23,7 +24,6 @@ VARIABLES = {
     **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES)},
     **{colour: f"var(--baseline-{index})" for index, colour in enumerate(BASELINES)},
 }
-_KNOWN = {"gp": 0, "ensemble": 1}
 _PIXELS_PER_INCH = 72  # of Matplotlib's SVG: a font size in points is one in the page's pixels
 _IDENTITY = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)")
@@ -34,12 +34,18 @@ _UNWANTED = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|font-family:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: its markup, its title, one sentence on how to read it, and what it shows in words."""
+    """A figure of the page: its markup, its title, one sentence on how to read it, and what it shows in words.
+
+    `formula` is the anchor of what it is computed by; `owner` the posterior that all of it is about, if it is about one.
+    """
 
     title: str
     reading: str
     alt: str
     markup: str
+    formula: str = ""
+    owner: str = ""
+    interactive: bool = False
 
 
 class Palette:
@@ -50,11 +56,13 @@ class Palette:
     """
 
     def __init__(self, names: Sequence[str], baselines: Sequence[str] = ()) -> None:
-        free = [index for index in range(len(SERIES)) if index not in {_KNOWN[n] for n in names if n in _KNOWN}]
-        others = [name for name in dict.fromkeys(names) if name not in _KNOWN]
-        places = {name: free[place % len(free)] for place, name in enumerate(others)} | _KNOWN
-        self._colours = {name: SERIES[places[name]] for name in names}
-        self._colours |= {name: BASELINES[place % len(BASELINES)] for place, name in enumerate(dict.fromkeys(baselines))}
+        self._colours = {name: SERIES[place] for name, place in places(list(dict.fromkeys(names))).items()}
+        self._baselines = {name: BASELINES[place % len(BASELINES)] for place, name in enumerate(dict.fromkeys(baselines))}
+        self._colours |= self._baselines
+
+    def is_baseline(self, name: str) -> bool:
+        """Whether the name is one of the grey ones."""
+        return name in self._baselines
 
     def colour(self, name: str) -> str:
         """Return the colour that stands for `name` in a drawing."""

@@ -1,105 +1,115 @@
 """What the page and the terminal say about a comparison: its table, its sections, its appendix."""
 
-import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Sequence
 
 from bayesdyn.evaluation import Comparison
 from bayesdyn.evaluation.compare import REFERENCES
-from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP
-from bayesdyn.report.canvas import Palette
-from bayesdyn.report.comparison_pictures import fan_pictures, horizon_pictures, knowledge_pictures
+from bayesdyn.evaluation.table import IN_DISTRIBUTION
+from bayesdyn.plots.numbers import Query
+from bayesdyn.report.active_figures import active_pictures
+from bayesdyn.report.calibration_figures import calibration_pictures, calibration_table
+from bayesdyn.report.canvas import Palette, Picture
+from bayesdyn.report.compared import Compared, recording_of
 from bayesdyn.report.content import Cell, Section, Table
-from bayesdyn.report.recordings import Recording, recording
-
-_OPEN_LOOP = "TSInf"
-_EPISTEMIC = "median epistemic std"  # of the points; the table of results holds the root mean square, which a few outliers rule
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column of the table: how its figure is looked up and written, and the smaller `badness`, the better the figure."""
-
-    title: str
-    metric: str
-    digits: int
-    shift: str = IN_DISTRIBUTION
-    horizon: int = 1
-    propagation: str = ONE_STEP
-    factor: float = 1.0
-    badness: Callable[[float], float] | None = None
-    references: bool = True
+from bayesdyn.report.decision_figures import decision_pictures, promise_pictures
+from bayesdyn.report.fan_figures import fan_sections
+from bayesdyn.report.horizon_figures import horizon_pictures
+from bayesdyn.report.knowledge_figures import error_pictures, sparsification_pictures
+from bayesdyn.report.ranking_table import ranking_table
+from bayesdyn.report.score_figures import comparisons, difference_pictures
+from bayesdyn.report.shift_figures import roc_pictures, score_pictures
+from bayesdyn.report.toy_figures import toy_pictures, toy_table, variance_pictures
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return posteriors × scores, the best of each column marked; with several seeds the figures are means, ± their std."""
-    data = recording_of(comparison)
-    columns = [column for column in _columns(comparison, data) if _any(comparison, column)]
-    values = [{name: _values(comparison, name, column) for name in comparison.posteriors} for column in columns]
-    rows = []
-    for name in comparison.posteriors:
-        cells = [_cell(comparison, name, column, found) for column, found in zip(columns, values, strict=True)]
-        rows.append([Cell(name), *cells])
-    seeds = len({cell.seed for cell in comparison.cells})
-    spread = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
-    return Table(
-        "comparison",
-        ("", *(column.title for column in columns)),
-        rows,
-        f"{spread}A dot marks the best of a column. NLL and epistemic std (the median over a recording) are in units of the "
-        "training targets' std; the small range below a coverage is where a perfectly calibrated model would land (5 to 95 %).",
-    )
+def comparison_table(comparison: Comparison, reference: str = "") -> Table:
+    """Return posteriors × scores, the best of each column and those tied with it marked; see `ranking_table`.
+
+    Raises `UnknownNameError` for a reference that was not compared.
+    """
+    return ranking_table(Compared(comparison, palette_of(comparison), reference))
 
 
-def comparison_sections(comparison: Comparison, palette: Palette) -> list[Section]:
-    """Return the sections about a comparison."""
-    data = recording_of(comparison)
-    learned = [name for name in comparison.posteriors if name not in REFERENCES]
-    return [
-        Section(
-            f"On real data: {data.name}",
-            f"{data.story} Linear regression and persistence (nothing changes) are the yardsticks in grey.".strip(),
-            horizon_pictures(comparison, data, palette),
-            [comparison_table(comparison)],
-            legend=list(comparison.posteriors),
-            wide=True,
+def palette_of(comparison: Comparison, others: Sequence[str] = ()) -> Palette:
+    """Return the colours of a comparison's posteriors, and of other names beside them."""
+    names = [*others, *(name for name in comparison.posteriors if name not in REFERENCES)]
+    return Palette(list(dict.fromkeys(names)), [name for name in comparison.posteriors if name in REFERENCES])
+
+
+def comparison_sections(of: Compared) -> list[Section]:
+    """Return the sections about a comparison; those whose data are not there are left out."""
+    found = [
+        _ranking(of),
+        _calibration(of),
+        _section(
+            "How far ahead does it hold?",
+            "Open loop from recorded states: the recorded actions are replayed and nothing is corrected on the way. Every "
+            "trajectory "
+            "keeps its one θ (TSInf); choose one model to see, dashed, other ways of taking steps.",
+            horizon_pictures(of),
         ),
-        Section(
-            "Does it know what it does not know?",
-            "Epistemic uncertainty is the part that more data would remove. It ought to be small on data like the training data, "
-            "grow where the data are of a new kind, and be largest where the model is most wrong.",
-            knowledge_pictures(comparison, data, palette),
-            legend=learned,
-            wide=True,
+        _section(
+            "Better than the reference, or chance?",
+            f"Each difference is to {of.reference} on the same data and seed, {comparisons(of)} in all: of so many intervals at 95 "
+            "%, "
+            "one in twenty misses the truth by chance alone.",
+            difference_pictures(of),
         ),
-        Section(
-            "Many steps ahead, in open loop",
-            "The recorded commands are replayed from a recorded state and nothing is corrected on the way. The dark band is what "
-            "the model does not know (epistemic), the pale one adds noise (aleatoric): together they hold 90 % of what it expects.",
-            fan_pictures(comparison, data, palette),
+        _section(
+            "Does it know where it is wrong?",
+            "Epistemic uncertainty is the part that more data would remove: it ought to be large where the model errs.",
+            sparsification_pictures(of),
+        ),
+        _section(
+            "Error against epistemic std",
+            "All test points, in distribution and shifted. Where the dark line rises, what the model says of itself is worth "
+            "something; it lies above the dashed identity by the noise, and on the grey line where stated std and error agree. A "
+            "model without an epistemic part is left out.",
+            error_pictures(of),
+        ),
+        *fan_sections(of),
+        _toy(of),
+        _section("What do more data take away?", "The two variances of the toy, fitted at several sizes.", variance_pictures(of)),
+        _section(
+            "Are new kinds of data noticed?",
+            "The shift score compares epistemic with aleatoric variance, point by point, and needs no truth.",
+            [*roc_pictures(of), *score_pictures(of)],
+        ),
+        _section(
+            "Learning from the rows that it asks for",
+            "A model starts with few rows, asks for those it scores highest, is fitted anew, and so on.",
+            active_pictures(of),
+        ),
+        _section(
+            "Planned against realised return",
+            "Plans are made with each model and carried out in the true dynamics. A planner seeks out what makes a model hopeful, "
+            "its errors included: the gap between promise and return says by how much.",
+            [*decision_pictures(of), *promise_pictures(of)],
         ),
     ]
+    return [section for section in found if section is not None]
 
 
 def comparison_appendix(comparison: Comparison) -> list[Table]:
     """Return every in-distribution figure that is in the table of results, and what went wrong."""
-    metrics = dict.fromkeys(
-        (row.metric, row.horizon, row.propagation) for row in comparison.rows if row.shift == IN_DISTRIBUTION and row.horizon > 0
+    of = Compared(comparison, palette_of(comparison))
+    queries = dict.fromkeys(
+        Query(row.metric, row.shift, row.horizon, row.propagation, row.objective, row.split)
+        for row in comparison.rows
+        if row.shift == IN_DISTRIBUTION and row.horizon > 0 and not row.metric.startswith("pit_")
     )
     rows = []
-    for metric, horizon, propagation in metrics:
-        column = _Column(metric, metric, 4, horizon=horizon, propagation=propagation)
-        found = [_values(comparison, name, column) for name in comparison.posteriors]
-        texts = [Cell(f"{statistics.fmean(v):.4g}" if v else "–") for v in found]
-        rows.append([Cell(metric), Cell(str(horizon)), Cell(propagation), *texts])
+    for query in queries:
+        found = of.numbers.values(query)
+        means = [statistics.fmean(found[name].values()) if name in found else None for name in comparison.posteriors]
+        how = ", ".join(part for part in (query.propagation, query.objective, query.split if query.split != "test" else "") if part)
+        texts = [Cell("–" if mean is None else f"{mean:.4g}") for mean in means]
+        rows.append([Cell(query.metric), Cell(str(query.horizon)), Cell(how), *texts])
     data = recording_of(comparison)
     warnings = [f"{c.posterior}, seed {c.seed}: {w}" for c in comparison.cells for w in c.warnings]
     failures = [f"{f.posterior}, seed {f.seed}: {f.message}" for f in comparison.failures]
     return [
-        Table(f"{data.name}: every score in distribution", ("score", "horizon", "propagation", *comparison.posteriors), rows),
+        Table(f"{data.name}: every score in distribution", ("score", "horizon", "how", *comparison.posteriors), rows),
         Table.of_facts(
             f"{data.name}: seeds, warnings, failures",
             {
@@ -111,70 +121,36 @@ def comparison_appendix(comparison: Comparison) -> list[Table]:
     ]
 
 
-def recording_of(comparison: Comparison) -> Recording:
-    """Return what is known about the data that a comparison is over."""
-    return recording(next((row.data for row in comparison.rows), "data"))
+def _section(title: str, intro: str, pictures: Sequence[Picture]) -> Section | None:
+    return Section(title, intro, pictures, wide=True) if pictures else None
 
 
-def _columns(comparison: Comparison, data: Recording) -> list[_Column]:
-    unit = f" ({data.unit})" if data.unit else ""
-    horizons = sorted({row.horizon for row in comparison.rows if row.propagation == _OPEN_LOOP and row.horizon > 1})
-    ahead = [h for h in (10, 50) if h in horizons] or horizons[-2:]
-    small = float.__pos__
-    columns = [
-        _Column("NLL (nats)", "nll", 2, badness=small),
-        _Column(f"RMSE, one step{unit}", "rmse", 3, badness=small),
-        _Column("90 % coverage (%)", "coverage90", 1, factor=100, badness=lambda value: abs(value - 90)),
-    ]
-    for horizon in ahead:
-        title = f"RMSE after {data.time(horizon):g} {data.clock}{unit}"
-        columns.append(_Column(title, "rmse", 2, horizon=horizon, propagation=_OPEN_LOOP, badness=small))
-    for shift in comparison.shifts:
-        title = f"epistemic std, {data.shift(shift)}"
-        columns.append(_Column(title, _EPISTEMIC, 3, shift=shift, references=False))
-    return [*columns, _Column("fit (s)", "fit_seconds", 1, horizon=0, propagation="", references=False)]
+def _ranking(of: Compared) -> Section:
+    story = f"{of.data.story} Linear regression and persistence (nothing changes) are the yardsticks in grey.".strip()
+    failed = [f"{failure.posterior} (seed {failure.seed})" for failure in of.comparison.failures]
+    told = f" Failed, and counted as such: {', '.join(failed)}." if failed else ""
+    return Section(f"Who is best at what: {of.data.name}", story + told, tables=[ranking_table(of)], chooser=of.learned)
 
 
-def _any(comparison: Comparison, column: _Column) -> bool:
-    return any(_values(comparison, name, column) for name in comparison.posteriors)
-
-
-def _values(comparison: Comparison, name: str, column: _Column) -> list[float]:
-    """Return the column's figure for each seed: over all outputs where there is such a row, else the mean of the outputs."""
-    if column.metric == _EPISTEMIC:
-        key = f"{column.shift}/epistemic_std"
-        return [float(np.median(cell.arrays[key])) for cell in comparison.cells if cell.posterior == name and key in cell.arrays]
-    found = comparison.select(
-        posterior=name, metric=column.metric, shift=column.shift, horizon=column.horizon, propagation=column.propagation
+def _calibration(of: Compared) -> Section | None:
+    pictures = calibration_pictures(of)
+    if not pictures:
+        return None
+    intro = (
+        "A calibrated model's 90 % quantile is exceeded one time in ten. How far its curve may stray from the diagonal by chance "
+        "is "
+        "simulated: truths are drawn from the model itself, one θ each, and scored like the real one."
     )
-    overall = [row for row in found if row.output == "all"] or list(found)
-    seeds = dict.fromkeys(row.seed for row in overall)
-    return [column.factor * statistics.fmean(row.value for row in overall if row.seed == seed) for seed in seeds]
+    return Section("Is it as unsure as it should be?", intro, pictures, [calibration_table(of)], wide=True)
 
 
-def _cell(comparison: Comparison, name: str, column: _Column, found: dict[str, list[float]]) -> Cell:
-    values = found[name]
-    if not values or not all(map(math.isfinite, values)) or (name in REFERENCES and not column.references):
-        return Cell("–")
-    spread = f" ± {statistics.stdev(values):.{column.digits}f}" if len(values) > 1 else ""
-    mean = statistics.fmean(values)
-    return Cell(f"{mean:.{column.digits}f}{spread}", _is_best(column, mean, list(found.values())), _null(comparison, name, column))
-
-
-def _is_best(column: _Column, mean: float, everyone: Sequence[list[float]]) -> bool:
-    if column.badness is None:
-        return False
-    rivals = [column.badness(statistics.fmean(values)) for values in everyone if values and all(map(math.isfinite, values))]
-    return column.badness(mean) <= min(rivals) + 1e-12
-
-
-def _null(comparison: Comparison, name: str, column: _Column) -> str:
-    """Return where a calibrated model would land, averaged over seeds and outputs, or nothing."""
-    rows = comparison.select(
-        posterior=name, metric=column.metric, shift=column.shift, horizon=column.horizon, propagation=column.propagation
+def _toy(of: Compared) -> Section | None:
+    pictures, table = toy_pictures(of), toy_table(of)
+    if not pictures and table is None:
+        return None
+    intro = (
+        "Data with a gap and known noise. Strong: the mean; thin lines: functions drawn, one θ each; dark band: epistemic, ± 2 "
+        "std; "
+        "pale: with noise. Dashed is the truth, dotted its noise, ± 2 std."
     )
-    bands = [(row.null_low, row.null_high) for row in rows if math.isfinite(row.null_low)]
-    if not bands:
-        return ""
-    low, high = (column.factor * statistics.fmean(side) for side in zip(*bands, strict=True))
-    return f"{low:.{column.digits}f} to {high:.{column.digits}f}"
+    return Section("Over one input", intro, pictures, [table] if table is not None else [])

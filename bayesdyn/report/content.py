@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bayesdyn.report.canvas import Picture
+from bayesdyn.report.interactive import Slider
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a table; `best` marks the best of its column and `note` stands below in small."""
+    """One entry of a table; `best` the best of its column, `tied` what can't be told from it; `note` stands below in small."""
 
     text: str
     best: bool = False
     note: str = ""
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: what to look for in `intro`, a legend of names, tables, pictures (`wide` ones have fewer columns)."""
+    """A part of the page: what to look for in `intro`, a legend of names, tables, pictures (`wide` ones have fewer columns).
+
+    A `slider` moves all its pictures. `chooser` are the posteriors of which a reader may look at one alone, from here on downwards.
+    """
 
     title: str
     intro: str
@@ -54,15 +59,30 @@ class Section:
     tables: Sequence[Table] = ()
     legend: Sequence[str] = ()
     wide: bool = False
+    slider: Slider | None = None
+    chooser: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Formula:
+    """What a figure is computed by, under an anchor: lines of mathematics, in which `_{}` lowers and `^{}` raises, and words."""
+
+    anchor: str
+    title: str
+    lines: Sequence[str]
+    meaning: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that a report shows, from top to bottom."""
+    """Everything that a report shows, from top to bottom; `results` is where the table of all numbers is, seen from the page."""
 
     title: str
     lead: str
     date: str
     tiles: Sequence[Tile] = ()
     sections: Sequence[Section] = ()
+    formulas: Sequence[Formula] = ()
+    results: str = ""
     appendix: Sequence[Table] = field(default_factory=tuple)

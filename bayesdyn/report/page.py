@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import jinja2
 import torch
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from bayesdyn.data import make_folder, write_atomically
 from bayesdyn.errors import ConfigurationError
@@ -18,20 +20,33 @@ from bayesdyn.evaluation import Comparison
 from bayesdyn.evaluation.compare import REFERENCES
 from bayesdyn.loop import Run
 from bayesdyn.report.canvas import Palette
-from bayesdyn.report.comparing import comparison_appendix, comparison_sections, recording_of
+from bayesdyn.report.compared import Compared, recording_of
+from bayesdyn.report.comparing import comparison_appendix, comparison_sections, palette_of
 from bayesdyn.report.content import Page, Table
+from bayesdyn.report.formulas import formulas_for, mathematics
 from bayesdyn.report.running import run_appendix, run_sections, run_tile
 from bayesdyn.report.scenarios import Scenario, scenario, with_preset_reward
 from bayesdyn.report.searching import searched
 
-_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
+_NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six", 7: "Seven", 8: "Eight"}
 
 
-def write_report(path: str | Path, runs: Mapping[str, Run], comparison: Comparison | None = None) -> Path:
+def write_report(
+    path: str | Path,
+    runs: Mapping[str, Run],
+    comparison: Comparison | None = None,
+    *,
+    reference: str = "",
+    results: str | Path | None = None,
+) -> Path:
     """Write the page about `runs` (by name) and `comparison` to `path`, whole or not at all, and return the path.
 
-    The page reads what the folders hold and computes nothing; a moving picture of each run's last trial is kept in its `pictures/`.
-    Raises `ConfigurationError` if there is nothing to show and `FileError` if the page can't be written.
+    Differences are to the posterior `reference` (empty: the first one). `results` is the comparison's table, which the page links;
+    unless told, the `results.csv` beside the page if there is one. The page reads what the folders hold and computes nothing; a
+    moving picture of each run's last trial is kept in its `pictures/`.
+
+    Raises `ConfigurationError` if there is nothing to show, `UnknownNameError` for a reference that was not compared and
+    `FileError` if the page can't be written.
 
     >>> write_report("report.html", {})
     Traceback (most recent call last):
@@ -41,7 +56,7 @@ def write_report(path: str | Path, runs: Mapping[str, Run], comparison: Comparis
     if not runs and comparison is None:
         raise ConfigurationError("a report wants at least one run or a comparison; got neither")
     path = Path(path)
-    text = render(_page(runs, comparison), _palette(runs, comparison))
+    text = render(_page(runs, comparison, reference, _link(path, results)), _palette(runs, comparison))
     make_folder(path.parent)
     write_atomically(path, lambda file: file.write(text.encode()))
     return path
@@ -50,13 +65,26 @@ def write_report(path: str | Path, runs: Mapping[str, Run], comparison: Comparis
 def render(page: Page, palette: Palette) -> str:
     """Return the page as HTML, with its style inside."""
     here = resources.files("bayesdyn.report")
+
+    def inline(name: str) -> Markup:
+        return Markup((here / name).read_text(encoding="utf-8"))
+
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
-    style = Markup((here / "page.css").read_text(encoding="utf-8"))
-    return template.render(page=page, style=style, colours=palette.variables, version=metadata.version("bayesdyn"))
+    environment.filters["mathematics"] = mathematics
+    template = environment.from_string(inline("page.html"))
+    interactive = any(picture.interactive for section in page.sections for picture in section.pictures)
+    return template.render(
+        page=page,
+        style=inline("page.css"),
+        colours=palette.variables,
+        version=metadata.version("bayesdyn"),
+        interactive=interactive,
+        plotly=Markup(get_plotlyjs()) if interactive else "",
+        script=inline("page.js") if interactive else "",
+    )
 
 
-def _page(runs: Mapping[str, Run], comparison: Comparison | None) -> Page:
+def _page(runs: Mapping[str, Run], comparison: Comparison | None, reference: str, results: str) -> Page:
     palette = _palette(runs, comparison)
     groups = _by_environment(runs)
     sections, tiles = [], []
@@ -65,7 +93,7 @@ def _page(runs: Mapping[str, Run], comparison: Comparison | None) -> Page:
         sections += run_sections(members, place, palette)
     appendix = [table for name, run in runs.items() for table in run_appendix(name, run)]
     if comparison is not None:
-        sections += comparison_sections(comparison, palette)
+        sections += comparison_sections(Compared(comparison, palette, reference))
         appendix += comparison_appendix(comparison)
     return Page(
         title=_title(groups, comparison),
@@ -73,14 +101,20 @@ def _page(runs: Mapping[str, Run], comparison: Comparison | None) -> Page:
         date=datetime.date.today().strftime("%-d %B %Y"),
         tiles=tiles,
         sections=sections,
+        formulas=formulas_for(picture.formula for section in sections for picture in section.pictures),
+        results=results if comparison is not None else "",
         appendix=[*appendix, _machine()],
     )
 
 
 def _palette(runs: Mapping[str, Run], comparison: Comparison | None) -> Palette:
-    compared = [] if comparison is None else list(comparison.posteriors)
-    names = [*runs, *(name for name in compared if name not in REFERENCES)]
-    return Palette(list(dict.fromkeys(names)), [name for name in compared if name in REFERENCES])
+    return Palette(list(runs)) if comparison is None else palette_of(comparison, list(runs))
+
+
+def _link(page: Path, results: str | Path | None) -> str:
+    """Return where the table is, seen from the page; nothing if there is none."""
+    found = page.parent / "results.csv" if results is None else Path(results)
+    return os.path.relpath(found, page.parent) if found.is_file() else ""
 
 
 def _by_environment(runs: Mapping[str, Run]) -> list[tuple[Scenario, dict[str, Run]]]:
@@ -112,8 +146,18 @@ def _lead(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Compari
         sentences.append(f"The task: {place.task}{pace}. Nothing is known of the physics.")
         sentences.append(_who_learned(members))
     if comparison is not None:
-        sentences.append("On real recordings, each model was asked what it knows and what it does not.")
+        sentences.append(_asked(comparison))
     return " ".join(sentences)
+
+
+def _asked(comparison: Comparison) -> str:
+    learned = [name for name in comparison.posteriors if name not in REFERENCES]
+    seeds = len({cell.seed for cell in comparison.cells})
+    times = "once" if seeds == 1 else f"with {seeds} seeds"
+    if len(learned) == 1:
+        return f"One model was fitted to data, {times}, and asked what it knows and what it does not."
+    count = _NUMBERS.get(len(learned), str(len(learned)))
+    return f"{count} models were fitted to the same data, {times}, and asked what they know and what they do not."
 
 
 def _who_learned(members: Mapping[str, Run]) -> str:
@@ -128,7 +172,7 @@ def _who_learned(members: Mapping[str, Run]) -> str:
 
 
 def _machine() -> Table:
-    packages = ("bayesdyn", "torch", "gpytorch", "gymnasium", "numpy", "scipy", "matplotlib")
+    packages = ("bayesdyn", "torch", "gpytorch", "gymnasium", "numpy", "scipy", "matplotlib", "plotly")
     facts: dict[str, object] = {
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} thread(s) in use",
         "Python": platform.python_version(),
