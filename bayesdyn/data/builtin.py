@@ -1,16 +1,10 @@
-"""Logs that come with the package, and logs of the user's own: `quarter_drone`, `load_log`."""
+"""Logs that come with the package: `quarter_drone`, `ball_hoop`."""
 
-import csv
-from collections.abc import Sequence
 from importlib import resources
-from os import PathLike
-from pathlib import Path
 
-import numpy as np
-
+from bayesdyn.data.log_files import load_log
 from bayesdyn.data.logs import Log
-from bayesdyn.data.storage import read_npz
-from bayesdyn.errors import DataError, FileError, UnknownNameError
+from bayesdyn.errors import UnknownNameError
 
 QUARTER_DRONE_LOGS = ("multisine", "steps", "seq")
 
@@ -28,65 +22,21 @@ def quarter_drone(name: str) -> Log:
     """
     if name not in QUARTER_DRONE_LOGS:
         raise UnknownNameError(f"there is no quarter-drone log {name!r}; known are {', '.join(QUARTER_DRONE_LOGS)}")
-    with resources.as_file(resources.files("bayesdyn.data") / "quarter_drone" / f"{name}.npz") as path:
-        return load_log(path, outputs=["y"], inputs=["u"], time="t")
+    return _log("quarter_drone", name)
 
 
-def load_log(path: str | PathLike[str], *, outputs: Sequence[str], inputs: Sequence[str], time: str) -> Log:
-    """Read a log from an .npz file of named arrays [T], or a .csv file whose first line names its columns.
+def ball_hoop() -> Log:
+    """Return a log of a real ball in a motor-driven hoop: position y and motor command u, no units stated, every 0.1 s.
 
-    `outputs`, `inputs` and `time` (in seconds) say which columns to take; the log's name is the file's, without its suffix.
+    The command is held for 5 s (50 samples) and then drawn afresh, within ±1.
+    Source: helonayala/sysid, data/ball_and_hoop (2026-08-16), the Unlicense.
 
-    Raises `FileError` if the file can't be read, `UnknownNameError` for a column that it lacks, `DataError` for values that can't
-    be used.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "arm.csv"
-    >>> _ = path.write_text("t,angle,volt\\n0.0,1.0,5.0\\n0.1,1.5,0.0\\n")
-    >>> load_log(path, outputs=["angle"], inputs=["volt"], time="t").output.tolist()
-    [[1.0], [1.5]]
+    >>> ball_hoop()
+    Log(name='random_steps', samples=8150, outputs=1, inputs=1, 0 s to 814.9 s)
     """
-    path = Path(path)
-    readers = {".npz": read_npz, ".csv": _read_csv}
-    if path.suffix not in readers:
-        raise FileError(f"a log is read from {' or '.join(readers)} files; got {path}")
-    columns = readers[path.suffix](path)
-    wanted = [time, *outputs, *inputs]
-    unknown = [name for name in wanted if name not in columns]
-    if unknown:
-        raise UnknownNameError(f"{path} has no column {', '.join(map(repr, unknown))}; it has {', '.join(map(repr, columns))}")
-    lengths = {name: columns[name].shape for name in wanted}
-    if len(set(lengths.values())) != 1 or columns[time].ndim != 1:
-        raise DataError(f"{path} has to hold one array [T] per column; got {lengths}")
-    rows = len(columns[time])
-
-    def matrix(names: Sequence[str]) -> np.ndarray:
-        return np.stack([columns[name] for name in names], 1) if names else np.zeros((rows, 0))
-
-    return Log.from_arrays(columns[time], matrix(outputs), matrix(inputs), path.stem)
+    return _log("ball_hoop", "random_steps")
 
 
-def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    """Return the columns of a file of numbers by the names in its first line."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *lines = [line for line in csv.reader(file) if line] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FileError(f"can't read {path}: {error}") from error
-    names = [name.strip() for name in header]
-    if len(set(names)) != len(names):
-        raise DataError(f"{path} names a column twice in its first line: {names}")
-    values = np.empty((len(lines), len(names)))
-    for row, line in enumerate(lines):
-        if len(line) != len(names):
-            raise DataError(f"{path} has {len(line)} fields in data row {row}; its first line names {len(names)}")
-        for column, text in enumerate(line):
-            values[row, column] = _number(text, f"{path}, data row {row}, column {names[column]!r}")
-    return dict(zip(names, values.T, strict=True))
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{where} holds {text!r}, which isn't a number") from error
+def _log(folder: str, name: str) -> Log:
+    with resources.as_file(resources.files("bayesdyn.data") / folder / f"{name}.npz") as path:
+        return load_log(path, outputs=["y"], inputs=["u"], time="t")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayesdyn.data import LagLayout, lagged, load_log, quarter_drone, resample
+from bayesdyn.data import LagLayout, ball_hoop, lagged, load_log, quarter_drone, resample
 from bayesdyn.errors import DataError, FileError, UnknownNameError
 
 # RMSE in degrees of ridge on 4 + 4 lags and a constant (λ = 1e-3, fitted one step ahead on multisine 0-70 s at 20 Hz), and of
@@ -18,6 +18,8 @@ BARS = {
     "steps": ([0.33, 2.8, 6.4, 11.0, 14.7], [0.88, 4.0, 7.4, 11.6, 19.5], 12.0),
     "seq": ([0.30, 2.5, 6.9, 11.7, 12.6], [1.2, 5.7, 10.3, 15.7, 24.6], 11.2),
 }
+# The same of the ball in the hoop, in the log's own units, 0.1 s a step: fitted on the first half, the second looked at.
+HOOP_BARS = ([0.093, 0.44, 0.94, 1.68, 2.46], [0.132, 0.57, 1.08, 1.78, 3.33], 2.59)
 LAYOUT = LagLayout(outputs=1, inputs=1, output_lags=4, input_lags=4)
 
 
@@ -25,11 +27,14 @@ def features(state, action):
     return torch.cat([state, action, torch.ones_like(action)], -1)
 
 
-@pytest.fixture(scope="module")
-def ridge():
-    train = lagged(resample(quarter_drone("multisine"), 20.0).slice(0.0, 70.0), 4, 4)
+def fitted(train):
     x, y = features(train.state, train.action), train.next_state[:, LAYOUT.newest]
     return torch.linalg.solve(x.T @ x + 1e-3 * torch.eye(9, dtype=x.dtype), x.T @ y)
+
+
+@pytest.fixture(scope="module")
+def ridge():
+    return fitted(lagged(resample(quarter_drone("multisine"), 20.0).slice(0.0, 70.0), 4, 4))
 
 
 def open_loop(weight, data, starts, steps):
@@ -45,21 +50,38 @@ def rmse(error):
     return float(error.square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", BARS)
-def test_ridge_on_lags_and_persistence_meet_the_known_errors(ridge, name):
-    log = resample(quarter_drone(name), 20.0)
-    data = lagged(log.slice(70.0, 100.0) if name == "multisine" else log, 4, 4)
+def check(weight, data, ridge_bars, persistence_bars, free_run):
     target = data.next_state[:, 0]
-    ridge_bars, persistence_bars, free_run = BARS[name]
     for horizon, ridge_bar, persistence_bar in zip(HORIZONS, ridge_bars, persistence_bars, strict=True):
         starts = torch.from_numpy(np.linspace(1, len(data) - horizon - 1, 200).astype(int))
         truth = target[starts + horizon - 1]
-        *_, prediction = open_loop(ridge, data, starts, horizon)
+        *_, prediction = open_loop(weight, data, starts, horizon)
         # Two digits are known, so a figure can be off by half of the second: at most 1 in 20.
         assert rmse(prediction - truth) == pytest.approx(ridge_bar, rel=0.05)
         assert rmse(data.state[starts, 0] - truth) == pytest.approx(persistence_bar, rel=0.05)
-    run = torch.cat(list(open_loop(ridge, data, torch.tensor([0]), len(data))))
+    run = torch.cat(list(open_loop(weight, data, torch.tensor([0]), len(data))))
     assert rmse(run - target) == pytest.approx(free_run, rel=0.05)
+
+
+@pytest.mark.parametrize("name", BARS)
+def test_ridge_on_lags_and_persistence_meet_the_known_errors(ridge, name):
+    log = resample(quarter_drone(name), 20.0)
+    check(ridge, lagged(log.slice(70.0, 100.0) if name == "multisine" else log, 4, 4), *BARS[name])
+
+
+def test_ridge_and_persistence_meet_the_known_errors_on_the_ball_in_the_hoop():
+    log = ball_hoop()
+    check(fitted(lagged(log.slice(0.0, 407.5), 4, 4)), lagged(log.slice(407.5, 815.0), 4, 4), *HOOP_BARS)
+
+
+def test_the_hoop_is_as_documented():
+    log = ball_hoop()
+    assert log.sample_time == pytest.approx(0.1)
+    assert log.input.abs().max() < 1.0
+    holds = log.input.reshape(-1, 50)  # 50 samples each
+    assert (holds == holds[:, :1]).all()
+    assert (holds[1:, 0] != holds[:-1, 0]).all()
+    assert "8,150 samples" in (resources.files("bayesdyn.data") / "ball_hoop" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
