@@ -17,6 +17,7 @@ from bayesdyn.evaluation import Comparison
 from bayesdyn.evaluation.table import TIMINGS
 
 HERE = Path(__file__).resolve().parent
+PATH = os.pathsep.join([str(HERE.parents[1]), str(HERE.parent), str(HERE)])
 KILLS = 10
 
 
@@ -31,8 +32,7 @@ def start(folder):
 
 def start_with_jobs(folder):
     """Start it with two workers, as a command."""
-    path = os.pathsep.join([str(HERE.parents[1]), str(HERE.parent), str(HERE)])
-    return subprocess.Popen([sys.executable, HERE / "small_comparison.py", folder], env={**os.environ, "PYTHONPATH": path})
+    return subprocess.Popen([sys.executable, HERE / "small_comparison.py", folder], env={**os.environ, "PYTHONPATH": PATH})
 
 
 def table(folder):
@@ -52,8 +52,9 @@ def finished(folder):
     return len(list((folder / "cells").glob("*.npz")))
 
 
-def test_killed_at_ten_moments_and_resumed_it_has_the_same_table(tmp_path):
+def test_killed_at_ten_moments_and_resumed_it_has_the_same_table(tmp_path, monkeypatch):
     """The moments are drawn from ten equal parts of what an undisturbed run takes."""
+    monkeypatch.setenv("PYTHONPATH", PATH)  # by which the server that processes are forked from finds the modules
     start(tmp_path / "first").join()  # which loads the modules
     began = time.monotonic()
     start(tmp_path / "undisturbed").join()
@@ -71,7 +72,7 @@ def test_killed_at_ten_moments_and_resumed_it_has_the_same_table(tmp_path):
         assert again.exitcode == 0
         assert_same(folder, tmp_path / "undisturbed")
     # Moments at which nothing or everything was finished would say little.
-    assert len({number for number in kept if number is not None and 0 < number < 12}) >= 3, kept
+    assert len({number for number in kept if number is not None and 0 < number < 8}) >= 3, kept
 
 
 @pytest.mark.slow

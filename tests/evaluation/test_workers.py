@@ -43,10 +43,10 @@ def test_numbers_are_the_same_to_the_last_digit_in_other_processes(here, workers
         for cell, expected in zip(other.cells, here.cells, strict=True):
             assert cell.arrays.keys() == expected.arrays.keys()
             assert all(np.array_equal(cell.arrays[name], expected.arrays[name], equal_nan=True) for name in cell.arrays)
-    assert [(state.stage, state.cell, state.cells) for state in stages] == [("done", done, 12) for done in range(12)]
+    assert [(state.stage, state.cell, state.cells) for state in stages] == [("done", done, 8) for done in range(8)]
 
 
-@pytest.mark.parametrize("workers", [InProcess(3), Processes(2, 3), pytest.param(Ray(jobs=1, threads=3), marks=needs_ray)])
+@pytest.mark.parametrize("workers", [InProcess(3), Processes(2, 3)])
 def test_every_job_has_the_threads_that_were_asked_for(workers):
     before = torch.get_num_threads()
     found = run(workers, lambda job, tell: (job, torch.get_num_threads()), ["a", "b"])
@@ -114,7 +114,7 @@ def test_no_process_outlives_a_comparison_that_is_killed_or_interrupted(kill, tm
     assert (process.returncode == -signal.SIGKILL) == (kill == signal.SIGKILL)
     wait_until(lambda: not any(map(alive, pids)))
     assert "semlock" in said or said.count("Traceback") <= 2, said
-    assert len(list((folder / "cells").glob("narrow-*.npz"))) == 3
+    assert len(list((folder / "cells").glob("narrow-*.npz"))) == 2
 
 
 def wait_until(condition, seconds=60.0):
