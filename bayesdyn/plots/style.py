@@ -53,12 +53,15 @@ def places(names: Sequence[str]) -> dict[str, int]:
     >>> places(["ensemble", "gp", "mine", "yours"])["gp"]
     0
     """
-    wanted = {name: _place(name) for name in names}
     taken: dict[str, int] = {}
-    for name in sorted(names, key=lambda name: name not in _KNOWN):
-        free = [place for place in range(len(PALETTE)) if place not in taken.values()] or [wanted[name]]
-        taken[name] = wanted[name] if wanted[name] in free else free[0]
-    return taken
+    for name in names:
+        if name in _KNOWN and _KNOWN[name] not in taken.values():
+            taken[name] = _KNOWN[name]
+    for name in names:
+        if name not in taken:
+            free = [place for place in range(len(PALETTE)) if place not in taken.values()]
+            taken[name] = _place(name) if _place(name) in free or not free else free[0]
+    return {name: taken[name] for name in names}
 
 
 def _place(name: str) -> int:

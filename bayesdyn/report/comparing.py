@@ -126,7 +126,8 @@ def _section(title: str, intro: str, pictures: Sequence[Picture]) -> Section | N
 
 
 def _ranking(of: Compared) -> Section:
-    story = f"{of.data.story} Linear regression and persistence (nothing changes) are the yardsticks in grey.".strip()
+    bars = "Linear regression and persistence (nothing changes) are the yardsticks in grey."
+    story = f"{of.data.story} {bars if set(REFERENCES) & set(of.comparison.posteriors) else ''}".strip()
     failed = [f"{failure.posterior} (seed {failure.seed})" for failure in of.comparison.failures]
     told = f" Failed, and counted as such: {', '.join(failed)}." if failed else ""
     return Section(f"Who is best at what: {of.data.name}", story + told, tables=[ranking_table(of)], chooser=of.learned)

@@ -76,6 +76,7 @@ def _return_pit(of: Compared) -> Picture | None:
 def _bars(of: Compared, metric: str, title: str, label: str, formula: str) -> Picture | None:
     rows = [row for row in of.numbers.select(metric) if row.posterior in of.learned]
     kinds = list(dict.fromkeys((row.split, row.objective, row.propagation, row.horizon) for row in rows))
+    last = kinds[-1][0] if kinds else ""  # hollow before recalibration, filled after it
     varied = [len({kind[place] for kind in kinds}) > 1 for place in (1, 2)]
     data, words, names = list[Trace](), [], list[str]()
     for name in reversed(of.learned):
@@ -88,7 +89,7 @@ def _bars(of: Compared, metric: str, title: str, label: str, formula: str) -> Pi
             told = ", ".join(part for part, many in zip((objective, propagation), varied, strict=True) if many)
             told = ", ".join([told] * bool(told) + ["recalibrated"] * (split == RECALIBRATED))
             names.append(escape(f"{name} ({told})" if told else name))
-            data.append(_dot(of, name, names[-1], float(mean), error / math.sqrt(len(values)), split != RECALIBRATED))
+            data.append(_dot(of, name, names[-1], float(mean), error / math.sqrt(len(values)), split == last))
             words.append(f"{names[-1]} {mean:.2g}")
     if not data:
         return None

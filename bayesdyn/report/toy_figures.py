@@ -52,7 +52,7 @@ def variance_pictures(of: Compared) -> list[Picture]:
     )
     alt = f"Epistemic and aleatoric variance on the toy against the number of rows; at the most rows: {', '.join(ends)}."
     reading = "Solid: epistemic, which data take away, about in proportion. Dotted: aleatoric, which they must not touch."
-    return [picture(Plot(data, axes), "variances", "What do more data take away?", reading, alt, "disentanglement")]
+    return [picture(Plot(data, axes), "variances", "Variances against rows of data", reading, alt, "disentanglement")]
 
 
 def toy_table(of: Compared) -> Table | None:
