@@ -27,8 +27,8 @@ def pit_histogram(axes: Axes, pit: Mapping[str, Array], null: tuple[Array, Array
     0.5
     """
     if null is not None:
-        ends = (np.repeat(side, 2) for side in null)
-        axes.fill_between(np.repeat(_EDGES, 2)[1:-1], *ends, color=NEUTRAL, alpha=0.25, linewidth=0, label="calibrated, 90 %")
+        low, high = (np.repeat(side, 2) for side in null)
+        axes.fill_between(np.repeat(_EDGES, 2)[1:-1], low, high, color=NEUTRAL, alpha=0.25, linewidth=0, label="calibrated, 90 %")
     axes.axhline(0.1, color=NEUTRAL, linewidth=1)
     for name, values in pit.items():
         axes.stairs(histogram(np.ravel(values)), _EDGES, baseline=None, color=colour(name), linewidth=1.8, label=name)

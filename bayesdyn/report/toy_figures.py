@@ -81,19 +81,19 @@ def _over_one_input(of: Compared, name: str, arrays: Mapping[str, series.Array])
     points = {
         "mode": "markers",
         "marker": {"color": MUTED, "size": 3.5},
-        "x": numbers(arrays["data_x"]),
-        "y": numbers(arrays["data_y"]),
+        "x": numbers(arrays["rows_x"]),
+        "y": numbers(arrays["rows_y"]),
     }
-    dashed = [_path(x, arrays["truth"] + sign * arrays["noise_std"] * 2, INK, 1, "dot") for sign in (-1, 1)]
+    dashed = [_path(x, arrays["true_mean"] + sign * arrays["true_std"] * 2, INK, 1, "dot") for sign in (-1, 1)]
     data = [
         *areas,
         *paths,
         {"type": "scatter", "hoverinfo": "skip", **points},
         *dashed,
-        _path(x, arrays["truth"], INK, 1.6, "dash"),
+        _path(x, arrays["true_mean"], INK, 1.6, "dash"),
         _path(x, arrays["mean"], colour, 2.2),
     ]
-    reach = 1.15 * float(np.abs(arrays["data_y"]).max())
+    reach = 1.15 * float(np.abs(arrays["rows_y"]).max())
     axes = layout(
         "x", "y", xaxis={"range": numbers([x[0], x[-1]]), "zeroline": False}, yaxis={"range": [-reach, reach], "zeroline": False}
     )

@@ -132,13 +132,13 @@ def _optional(name, seed, random):
         "decisions/Expected/TSInf/pit": random.uniform(size=8),
         "toy/x": grid,
         "toy/mean": np.sin(grid),
-        "toy/truth": np.sin(grid) + 0.1,
+        "toy/true_mean": np.sin(grid) + 0.1,
         "toy/epistemic_std": 0.1 + 0.3 * (np.abs(grid) < 0.4),
         "toy/aleatoric_std": np.full(41, 0.2),
-        "toy/noise_std": np.full(41, 0.2),
+        "toy/true_std": np.full(41, 0.2),
         "toy/draws": np.sin(grid) + 0.1 * random.normal(size=(20, 1)),
-        "toy/data_x": grid[::4],
-        "toy/data_y": np.sin(grid[::4]),
+        "toy/rows_x": grid[::4],
+        "toy/rows_y": np.sin(grid[::4]),
     }
     return rows, arrays
 
