@@ -11,6 +11,7 @@ from bayesdyn.cli.learning import learn
 from bayesdyn.cli.options import console
 from bayesdyn.cli.reporting import report
 from bayesdyn.cli.searching import pilco
+from bayesdyn.cli.viewing import view
 
 app = typer.Typer(
     name="bayesdyn",
@@ -41,7 +42,7 @@ def bayesdyn(
     """
 
 
-for command in (demo, learn, pilco, compare, report):
+for command in (demo, learn, pilco, compare, report, view):
     app.command()(command)
 
 

@@ -1,5 +1,6 @@
 """`bayesdyn report`: write the page again from the folders of runs and comparisons."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,15 @@ def report(
 
       bayesdyn report runs/* --out all.html
     """
+    runs, comparison = opened(folders)
+    where_to_look(write_report(out, runs, comparison, results=_results(folders)))
+
+
+def opened(folders: Sequence[Path]) -> tuple[dict[str, Run], Comparison | None]:
+    """Read runs, by names that tell them apart, and at most one comparison.
+
+    Raises `FileError` for a folder that is none or holds neither, `ConfigurationError` for a second comparison.
+    """
     runs: dict[str, Run] = {}
     comparison: Comparison | None = None
     for folder in folders:
@@ -38,7 +48,11 @@ def report(
             comparison = Comparison.open(folder)
         else:
             runs[_name(folder, runs)] = Run.open(folder)
-    where_to_look(write_report(out, runs, comparison))
+    return runs, comparison
+
+
+def _results(folders: Sequence[Path]) -> Path | None:
+    return next((folder / "results.csv" for folder in folders if (folder / "results.csv").is_file()), None)
 
 
 def _name(folder: Path, taken: dict[str, Run]) -> str:

@@ -28,8 +28,9 @@ _DIGITS = 5
 class Plot:
     """A figure in Plotly's terms; `frames` are states that a slider of the section chooses between.
 
-    A frame holds new y values of every trace, and the range of the y axis. `owner` is the posterior that all of it is about, if it
-    is about one: the page hides it when a reader looks at another.
+    A frame holds new values `y` of every trace and perhaps `x` (None: as they are), and perhaps the `range` of the y axis and a
+    `note` for the title. `owner` is the posterior that all of it is about, if it is about one: the page hides it while a reader
+    looks at another.
     """
 
     data: Sequence[Trace]

@@ -113,6 +113,7 @@ def _coverage(runs: Runs, palette: Palette) -> Picture:
         "The closer to the dashed 90 % the better: below it the model was too sure of itself, above it too careful.",
         alt,
         draw(figure, "coverage", alt),
+        "onestep",
     )
 
 
@@ -130,6 +131,7 @@ def _nll(runs: Runs, palette: Palette) -> Picture:
         "Lower is better: each trial is scored by the model that chose its actions, before it learned from them.",
         alt,
         draw(figure, "surprise", alt),
+        "onestep",
     )
 
 
@@ -149,7 +151,7 @@ def _planned(runs: Runs, scenario: Scenario, palette: Palette) -> Picture:
     label(axes, "what the first plan expected over its horizon", "what these steps earned")
     alt = "Return that each controlled trial's first plan expected over its horizon, against what the same steps earned, by trial"
     alt += "." if scenario.differs else ", with the line where both agree."
-    return Picture("Did plans keep their promise?", _promise(scenario), alt, draw(figure, "planned", alt))
+    return Picture("Did plans keep their promise?", _promise(scenario), alt, draw(figure, "planned", alt), "promise")
 
 
 def _promise(scenario: Scenario) -> str:

@@ -72,9 +72,14 @@
     };
   };
 
+  // A frame has new values for the traces that it moves, and null for the others.
+  const moved = (trace, frame, k) => {
+    const changes = ["x", "y"].filter((axis) => frame && frame[axis] && frame[axis][k]).map((axis) => [axis, frame[axis][k]]);
+    return { ...trace, ...Object.fromEntries(changes) };
+  };
   const draw = (figure) => {
     const { spec, place, frame } = figure;
-    const data = spec.data.map((trace, k) => ({ ...coloured(trace), visible: visible(trace), ...(frame && { y: frame.y[k] }) }));
+    const data = spec.data.map((trace, k) => ({ ...coloured(moved(trace, frame, k)), visible: visible(trace) }));
     figure.stale = false;
     Plotly.react(place, data, layout(spec.layout, frame, place.clientWidth), { displayModeBar: false, responsive: true, doubleClick: "reset" });
     place.dataset.drawn = String(Number(place.dataset.drawn || 0) + 1);
@@ -119,8 +124,9 @@
   const table = ({ spec, frame }) => {
     const cell = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
     const lines = [["trace", "x", "y", "z", "minus", "plus"]];
-    spec.data.forEach((trace, k) => {
-      const y = frame ? frame.y[k] : trace.y;
+    spec.data.forEach((plain, k) => {
+      const trace = moved(plain, frame, k);
+      const y = trace.y;
       const name = trace.name || trace.legendgroup || "";
       if (trace.z) trace.z.forEach((row, j) => row.forEach((z, i) => z !== null && lines.push([name, trace.x[i], y[j], z, "", ""])));
       else trace.x.forEach((x, i) => {

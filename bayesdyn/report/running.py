@@ -12,6 +12,7 @@ from bayesdyn.presets import rehearsals
 from bayesdyn.report.animation import save_trial_animation
 from bayesdyn.report.canvas import Palette, Picture
 from bayesdyn.report.content import Cell, Section, Table, Tile
+from bayesdyn.report.imagined import imagined_section
 from bayesdyn.report.learning import honesty_pictures, learning_pictures
 from bayesdyn.report.scenarios import Scenario
 from bayesdyn.report.searching import predicted_total, rehearsed, search_sections, searched
@@ -121,6 +122,8 @@ def run_sections(runs: Mapping[str, Run], scenario: Scenario, palette: Palette) 
             wide=True,
         )
     )
+    imagined = [imagined_section(name, run, scenario, palette) for name, run in runs.items()]
+    sections += [section for section in imagined if section is not None]
     sections += search_sections(runs, scenario, palette)
     honest = honesty_pictures(runs, scenario, palette)
     if honest:
