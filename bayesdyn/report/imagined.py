@@ -39,7 +39,8 @@ def imagined_section(name: str, run: Run, scenario: Scenario, palette: Palette) 
         "slider "
         "chooses: half of the worlds lie in the dark band, nine in ten in the pale one, thin lines are single ones. It starts "
         "where "
-        "the plan was made. The strong line is what really happened; the dot is now.",
+        "the plan was made. The strong line is what really happened; the dot is now. Where plans are renewed on the way, the real "
+        "trial soon follows other actions than the fan.",
         [_coordinate(name, trial, k, titles[k].replace("_", " "), moments, step, unit, palette) for k in range(size)],
         wide=True,
         slider=Slider("Moment in the trial", labels, first=len(moments) // 3),
@@ -71,10 +72,11 @@ def _coordinate(
         still,
     ]
     axes = layout(
-        f"time in the trial ({unit})", title, xaxis={"range": [0, step * (len(truth) - 1)]}, yaxis={"range": _range(truth, fans)}
+        f"time in the trial ({unit})", "", xaxis={"range": [0, step * (len(truth) - 1)]}, yaxis={"range": _range(truth, fans)}
     )
     ahead, inside = _inside(trial, truth, fans, moments)
-    told = f"{ahead} steps after a plan was made, the truth was inside its 90 % band {100 * inside:.0f} % of the time."
+    steps = f"{ahead} step{'s' if ahead > 1 else ''}"
+    told = f"{steps} after a plan was made, the truth was inside its 90 % band {inside:.0%} of the time."
     alt = f"{title.capitalize()} over trial {trial.index} with {name}, and what was imagined at {len(moments)} moments. {told}"
     return picture(Plot(data, axes, frames), f"imagined-{name}-{k}", title, told, alt, "imagined")
 
@@ -119,8 +121,11 @@ def _line(x: Array, y: Array, colour: str, width: float, told: str = "") -> Trac
 
 
 def _inside(trial: Trial, truth: Array, fans: Sequence[Array], moments: Sequence[int]) -> tuple[int, float]:
-    """Return half the horizon, and how often the truth was inside the 90 % band so many steps after a plan was made."""
-    ahead = max((len(fans[0]) - 1) // 2, 1)
+    """Return for how many steps a plan was followed, half its horizon at most, and how often its 90 % band then held the truth.
+
+    Beyond that the actions are no longer those that the fan is for.
+    """
+    ahead = max(min((len(fans[0]) - 1) // 2, int(trial.age.max()) + 1), 1)
     held = []
     for moment, fan in zip(moments, fans, strict=True):
         place = moment - int(trial.age[moment]) + ahead
