@@ -31,6 +31,10 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
+    "exploiting_the_model": Study(
+        "examples.lecture.exploiting_the_model",
+        "one network promises more than there is, ten on average three times less too much, and get more",
+    ),
     "steering_error": Study(
         "examples.lecture.steering_error",
         "a blind plan leaves the lane ever faster, the more often it is renewed the nearer it stays",
@@ -38,6 +42,10 @@ STUDIES: dict[str, Study] = {
     "distribution_mismatch": Study(
         "examples.lecture.distribution_mismatch",
         "0.5 imagines a climb and falls, 1.0 recovers by its third trial, 1.5 stays up in its first",
+    ),
+    "cliff_edge": Study(
+        "examples.lecture.cliff_edge",
+        "ignorance keeps a distance from the edge that the mean model and more data do not; pessimism adds, optimism takes away",
     ),
 }
 
