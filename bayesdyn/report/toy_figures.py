@@ -10,7 +10,7 @@ from bayesdyn.plots.numbers import Query
 from bayesdyn.report.canvas import Picture
 from bayesdyn.report.compared import Compared, picture
 from bayesdyn.report.content import Cell, Table
-from bayesdyn.report.interactive import INK, MUTED, Plot, Trace, area, layout, line, numbers, shade
+from bayesdyn.report.interactive import INK, MUTED, Plot, Trace, area, decades, layout, line, numbers, shade
 
 _TITLES = {
     "log_noise_rmse": "log noise RMSE",
@@ -44,11 +44,12 @@ def variance_pictures(of: Compared) -> list[Picture]:
     if not data:
         return []
     ticks = sorted({x for trace in data for x in trace["x"]})
+    drawn = [y for trace in data for y in trace["y"] if y]
     axes = layout(
         "rows of data",
         "mean variance where there are data",
         xaxis={"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{x:g}" for x in ticks]},
-        yaxis={"type": "log", "exponentformat": "power", "dtick": 1},
+        yaxis={"type": "log", **decades(np.array([0.9 * min(drawn), 1.1 * max(drawn)]))},
     )
     alt = f"Epistemic and aleatoric variance on the toy against the number of rows; at the most rows: {', '.join(ends)}."
     reading = "Solid: epistemic, which data take away, about in proportion. Dotted: aleatoric, which they must not touch."
