@@ -12,6 +12,7 @@ from bayesdyn.evaluation.disentanglement import Disentanglement, disentanglement
 from bayesdyn.evaluation.drone import quarter_drone_comparison
 from bayesdyn.evaluation.pairs import PairedInterval, paired_interval
 from bayesdyn.evaluation.table import Row
+from bayesdyn.evaluation.truth import known_dynamics, plant_dynamics, simulated_decisions
 from bayesdyn.evaluation.workers import InProcess, Processes, Ray, Workers
 
 __all__ = [
@@ -32,7 +33,10 @@ __all__ = [
     "decision_anchor",
     "decision_rows",
     "disentanglement_rows",
+    "known_dynamics",
     "paired_interval",
+    "plant_dynamics",
     "quarter_drone_comparison",
+    "simulated_decisions",
     "verdicts",
 ]

@@ -18,8 +18,9 @@ REFERENCES = ("ridge-linear", "persistence")
 class Candidate:
     """A name, and how an unfitted posterior is made; None for persistence, which has no posterior, only a forecast.
 
-    >>> Candidate("persistence", None).recalibrated(None) is None
-    True
+    >>> from bayesdyn.codec import Codec
+    >>> Candidate("ridge-linear", RidgeLinear).model(Codec()).posterior.penalty
+    0.001
     """
 
     name: str

@@ -5,12 +5,17 @@ from pathlib import Path
 
 from bayesdyn.codec import BaseCodec
 from bayesdyn.data import Transitions
-from bayesdyn.errors import ConfigurationError, ShapeError
+from bayesdyn.errors import ConfigurationError
+from bayesdyn.evaluation.active_learning import ActiveLearning
 from bayesdyn.evaluation.candidates import REFERENCES, candidates
+from bayesdyn.evaluation.checks import check_calibration, check_decisions, check_options, check_sizes
 from bayesdyn.evaluation.comparison import CellFolder, Comparison, merged
+from bayesdyn.evaluation.decisions import DecisionTask
+from bayesdyn.evaluation.disentanglement import Disentanglement
 from bayesdyn.evaluation.null_bands import REPLICATES
 from bayesdyn.evaluation.open_loop import OpenLoop
 from bayesdyn.evaluation.parts import Job, Part
+from bayesdyn.evaluation.protocols import AskedRows, Toy
 from bayesdyn.evaluation.schedule import CellProgress, ComparisonProgress, cells_of
 from bayesdyn.evaluation.scores import Scores
 from bayesdyn.evaluation.scoring import HeldOut
@@ -33,6 +38,10 @@ def compare(
     open_loop: OpenLoop = OpenLoop(),  # noqa: B008 (frozen)
     references: bool = True,
     replicates: int = REPLICATES,
+    calibration: Transitions | None = None,
+    decisions: DecisionTask | None = None,
+    toy: Disentanglement | None = None,
+    active_learning: ActiveLearning | None = None,
     folder: str | Path | None = None,
     workers: Workers = InProcess(),  # noqa: B008 (frozen)
     progress: ComparisonProgress | None = None,
@@ -44,12 +53,17 @@ def compare(
     `replicates` simulated test sets (0: none). `references` adds linear regression and persistence. A posterior that cannot be
     fitted or scored becomes a row `failed` = 1 and a `Failure`; the others go on.
 
+    More is asked where more is given. With `calibration`, episodes apart from all others, each posterior is recalibrated on them
+    after it was scored, and scored again (`split="recalibrated"`). With `decisions`, plans are made with each and carried out.
+    `toy` asks whether the two parts of the variance are what they say, on data of its own, and `active_learning` what it is worth
+    to learn from the rows that a posterior asks for, out of `train`: those two take many fits, which are cells of their own.
+
     With a `folder`, each finished cell (posterior, seed) is kept there and never computed again, and `results.csv` holds the table;
     a kill loses the running cells only. `workers` says where cells are computed: here, in several processes, on a Ray cluster. The
     numbers are the same to the last digit, but for the seconds of a fit.
 
     Raises `ConfigurationError` for options without a meaning, or a folder whose cells belong to other data or settings;
-    `ShapeError` if test and training sizes differ.
+    `ShapeError` if sizes differ; `DataError` for too few rows, and for calibration data that are among the others.
 
     >>> import torch
     >>> from bayesdyn import Codec, posteriors
@@ -59,25 +73,26 @@ def compare(
     >>> result.posteriors, result.summary("GP", "nrmse", output="0").mean < 0.1
     (('GP', 'ridge-linear', 'persistence'), True)
     """
-    shifted = shifted or {}
     chosen = candidates(posteriors, references)
-    _check(train, {IN_DISTRIBUTION: in_distribution, **shifted}, IN_DISTRIBUTION in shifted, seeds, replicates)
-    named = [(IN_DISTRIBUTION, in_distribution), *shifted.items()]
-    tests = tuple(HeldOut.of(shift, transitions, open_loop) for shift, transitions in named)
-    parts: list[Part] = [Scores(data, train, tests, codec, open_loop, replicates)]
+    tests = _tests(in_distribution, shifted or {})
+    check_options(seeds, replicates)
+    check_sizes(train, {**tests, **({} if calibration is None else {"calibration": calibration})})
+    if calibration is not None:
+        check_calibration(calibration, train, tests)
+    if decisions is not None:
+        check_decisions(decisions, train)
+    held_out = tuple(HeldOut.of(shift, transitions, open_loop) for shift, transitions in tests.items())
+    parts: list[Part] = [Scores(data, train, held_out, codec, open_loop, replicates, calibration, decisions)]
+    if toy is not None:
+        parts.append(Toy(toy))
+    if active_learning is not None:
+        parts.append(AskedRows(active_learning, data, train, in_distribution, codec))
     jobs = [Job(part, candidate, seed) for candidate in chosen for seed in seeds for part in parts if part.concerns(candidate)]
     store = None if folder is None else CellFolder(folder)
     return Comparison(merged(cells_of(jobs, workers, store, progress or (lambda state: None))))
 
 
-def _check(train: Transitions, tests: Mapping[str, Transitions], taken: bool, seeds: Sequence[int], replicates: int) -> None:
-    if taken:
+def _tests(in_distribution: Transitions, shifted: Mapping[str, Transitions]) -> dict[str, Transitions]:
+    if IN_DISTRIBUTION in shifted:
         raise ConfigurationError(f"{IN_DISTRIBUTION!r} names the data in distribution; give that shift another name")
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise ConfigurationError(f"compare wants at least one seed, each once and none negative; got {list(seeds)}")
-    if replicates < 0:
-        raise ConfigurationError(f"compare wants replicates >= 0; got {replicates}")
-    want = (train.state_size, train.action_size)
-    for shift, test in tests.items():
-        if (test.state_size, test.action_size) != want:
-            raise ShapeError(f"training data have (S, A) = {want}, test data {shift!r} {(test.state_size, test.action_size)}")
+    return {IN_DISTRIBUTION: in_distribution, **shifted}

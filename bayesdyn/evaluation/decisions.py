@@ -72,6 +72,11 @@ class DecisionTask:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
+        if not isinstance(self.truth, Sampler):
+            raise ConfigurationError(
+                f"decisions want true dynamics that can be sampled; got a {type(self.truth).__name__}: known_dynamics(step) makes "
+                "them of a callable (state, action) -> next state, PlainDynamics of one that returns a Gaussian"
+            )
         if self.starts.dim() != 2 or len(self.starts) < 2:
             raise ShapeError(f"decisions want two or more starts [B, S]; got {list(self.starts.shape)}")
         if min(self.draws, self.particles) < 1 or self.predictions < 2 or self.plans < 4 or self.replicates < 0:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from bayesdyn.codec import BaseCodec
 from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe
 from bayesdyn.errors import ConfigurationError, ShapeError
@@ -112,7 +112,7 @@ def hashed(settings: Any, parts: Sequence[Transitions | None] = ()) -> str:
     return digest.hexdigest()[:32]
 
 
-def options(*objects: BaseCodec | Model) -> str:
+def options(*objects: nn.Module | Model) -> str:
     """Return the options of codecs and models, and of their parts, as text; addresses of objects in memory are left out."""
     public = [
         (type(part).__qualname__, sorted((k, repr(v)) for k, v in vars(part).items() if not k.startswith("_")))

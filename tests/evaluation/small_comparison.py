@@ -18,6 +18,12 @@ from bayesdyn.rollout import Mean, TSInf
 QUICK = OpenLoop(horizons=(1, 4), starts=20, particles=20, propagations={"TSInf": TSInf(), "Mean": Mean()})
 
 
+def swing(state, action):
+    """The pendulum's next state without noise."""
+    speed = state[..., 1] + 0.1 * (-torch.sin(state[..., 0]) + action[..., 0])
+    return torch.stack([state[..., 0] + 0.1 * speed, speed], -1)
+
+
 def pendulum(episodes, seed, reach=1.0):
     """A noisy pendulum with an angle, started within `reach` of rest, 25 steps each."""
     g = torch.Generator().manual_seed(seed)
@@ -25,9 +31,7 @@ def pendulum(episodes, seed, reach=1.0):
     rows = []
     for step in range(25):
         action = torch.randn(episodes, 1, generator=g, dtype=torch.float64)
-        speed = state[:, 1] + 0.1 * (-torch.sin(state[:, 0]) + action[:, 0])
-        following = torch.stack([state[:, 0] + 0.1 * speed, speed], 1)
-        following = following + 0.02 * torch.randn(episodes, 2, generator=g, dtype=torch.float64)
+        following = swing(state, action) + 0.02 * torch.randn(episodes, 2, generator=g, dtype=torch.float64)
         rows += [(e, step, state[e], action[e], following[e]) for e in range(episodes)]
         state = following
     rows.sort(key=lambda row: row[:2])
