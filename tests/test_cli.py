@@ -1,6 +1,7 @@
 """The command line: help for newcomers, exit codes, mistakes in one line, runs that go on, and the demo from end to end."""
 
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from bayesdyn import loop, presets
 from bayesdyn.cli import app
 from bayesdyn.envs import CARTPOLE_ID
 from bayesdyn.errors import DataError, NumericalError
+from bayesdyn.evaluation import InProcess, Processes, Ray
 from bayesdyn.loop import Run
 from bayesdyn.policies import LinearPolicy, OnFeatures
 from bayesdyn.policy_search import Adam
@@ -330,3 +332,36 @@ def test_compare_takes_a_log_of_ones_own(tmp_path):
     assert "ridge-linear" in result.output
     assert "ensemble" not in result.output
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "beside"),
+    [
+        ((), InProcess(), []),
+        (("--threads", 2, "--toy"), InProcess(2), ["toy"]),
+        (("--jobs", 3, "--active-learning"), Processes(3), ["active_learning"]),
+        (("--ray", "auto", "--jobs", 8, "--toy", "--active-learning"), Ray("auto", 8), ["active_learning", "toy"]),
+        (("--ray", "local"), Ray("local"), []),
+    ],
+)
+def test_compare_computes_where_it_is_told_and_asks_what_it_is_told(given, workers, beside, tmp_path, monkeypatch):
+    asked = []
+
+    def record(makers, **options):
+        asked.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayesdyn.cli.comparing.quarter_drone_comparison", record)
+    result = run("compare", "quarter-drone", "--out", tmp_path, *given)
+    assert result.exit_code == 130
+    (options,) = asked
+    assert options["workers"] == workers
+    assert sorted(name for name in ("toy", "active_learning") if options[name] is not None) == beside
+
+
+def test_compare_without_ray_names_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run("compare", "quarter-drone", "--out", tmp_path, "--ray", "auto")
+    assert result.exit_code == 2
+    assert "bayesdyn[ray]" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -15,7 +15,17 @@ from bayesdyn.cli.options import Debug, Seed, Threads, console, job, where_to_lo
 from bayesdyn.codec import LagCodec
 from bayesdyn.data import lagged, load_log, resample
 from bayesdyn.errors import ConfigurationError, UnknownNameError
-from bayesdyn.evaluation import CellProgress, Comparison, quarter_drone_comparison
+from bayesdyn.evaluation import (
+    ActiveLearning,
+    CellProgress,
+    Comparison,
+    Disentanglement,
+    InProcess,
+    Processes,
+    Ray,
+    Workers,
+    quarter_drone_comparison,
+)
 from bayesdyn.evaluation import compare as compare_posteriors
 from bayesdyn.evaluation.drone import drone_posteriors
 from bayesdyn.evaluation.open_loop import HORIZONS, OpenLoop
@@ -45,6 +55,15 @@ def compare(
     input: Annotated[list[str] | None, typer.Option(help="Your log: a commanded column, once each.", show_default="u")] = None,
     lags: Annotated[int, typer.Option(min=1, help="Your log: how many past samples make the state.")] = 4,
     rate: Annotated[float | None, typer.Option(help="Your log: samples per second to resample to.", show_default=False)] = None,
+    toy: Annotated[bool, typer.Option("--toy", help="Also fit a toy with known noise: is each kind of variance right?")] = False,
+    active_learning: Annotated[
+        bool, typer.Option("--active-learning", help="Also learn from few rows that the model asks for: is it worth asking?")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Fits at once, each in a process of its own.", show_default="1")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: its address, auto, or local.", show_default=False),
+    ] = None,
     seed: Seed = 0,
     threads: Threads = 1,
     debug: Debug = False,
@@ -54,24 +73,46 @@ def compare(
     Each is trained on the same part and scored on the rest, one step and many steps ahead, beside linear regression and
     persistence. A log of your own is cut in two: the first 70 % to learn from, the rest to be tested on.
 
+    Stop it whenever you like: the same command goes on. With --jobs or --ray the numbers are the same, only sooner.
+
     [bold]Examples[/bold]
 
       bayesdyn compare quarter-drone
+
+      bayesdyn compare quarter-drone --seeds 3 --jobs 2
 
       bayesdyn compare arm.csv --time t --output angle --input volt --lags 4 --rate 20
     """
     makers = lagged_posteriors(posterior)
     numbers = range(seed, seed + seeds)
     folder = out or Path("runs") / f"compare-{Path(data).stem}"
+    asked = Asked(Disentanglement() if toy else None, ActiveLearning() if active_learning else None, workers_of(jobs, ray, threads))
     if data == DRONE:
-        found = watched(lambda tell: quarter_drone_comparison(makers, seeds=numbers, folder=folder, progress=tell))
+        found = watched(
+            lambda tell: quarter_drone_comparison(makers, seeds=numbers, folder=folder, progress=tell, **asked._asdict())
+        )
     elif Path(data).suffix:
         columns = Columns(time, output or ["y"], input or ["u"], lags, rate)
-        found = watched(lambda tell: _compare_log(Path(data), columns, makers, numbers, folder, tell))
+        found = watched(lambda tell: _compare_log(Path(data), columns, makers, numbers, folder, tell, asked))
     else:
         raise UnknownNameError(f"there is no data set {data!r}; known is {DRONE}, and any .csv or .npz file of your own")
     console.print(terminal_table(found))
     where_to_look(write_report(folder / "report.html", {}, found))
+
+
+class Asked(NamedTuple):
+    """What is asked beside the scores, and where it is computed: options of `bayesdyn.compare`."""
+
+    toy: Disentanglement | None
+    active_learning: ActiveLearning | None
+    workers: Workers
+
+
+def workers_of(jobs: int | None, ray: str | None, threads: int) -> Workers:
+    """Return where cells are computed: here, unless jobs or a cluster are asked for."""
+    if ray is not None:
+        return Ray(ray, jobs, threads)
+    return InProcess(threads) if jobs is None or jobs == 1 else Processes(jobs, threads)
 
 
 @dataclass(frozen=True)
@@ -87,7 +128,7 @@ class Columns:
 
 @dataclass
 class Watch:
-    """Shows where a comparison stands: one bar that counts posteriors, and a line for each that is done."""
+    """Shows where a comparison stands: one bar that counts fits, and what the one heard of last is at."""
 
     progress: Progress
     _task: TaskID | None = field(default=None, init=False)
@@ -96,12 +137,11 @@ class Watch:
         """Move the bar."""
         if self._task is None:
             self._task = self.progress.add_task("compare", total=state.cells)
-        within = {"fit": 0.6 * state.done / max(state.total, 1), "kept": 1.0, "done": 1.0, "failed": 1.0}
-        share = within.get(state.stage, 0.6 + 0.4 * state.done / max(state.total, 1))
-        what = {"fit": "fits", "kept": "was finished before", "done": "done", "failed": "[red]failed[/]"}.get(
-            state.stage, "is scored"
-        )
-        self.progress.update(self._task, completed=state.cell + share, description=f"{escape(state.posterior)} {what}")
+        ended = {"kept": "was finished before", "done": "done", "failed": "[red]failed[/]"}
+        share = 0.6 * (state.stage != "fit") + (0.6 if state.stage == "fit" else 0.4) * state.done / max(state.total, 1)
+        what = ended.get(state.stage, "fits" if state.stage == "fit" else "is scored")
+        done = state.cell + (1.0 if state.stage in ended else share)
+        self.progress.update(self._task, completed=done, description=f"{escape(state.posterior)} {what}")
 
 
 def watched(run: Callable[[Callable[[CellProgress], None]], Comparison]) -> Comparison:
@@ -137,7 +177,13 @@ def lagged_posteriors(names: Sequence[str] | None = None) -> Makers:
 
 
 def _compare_log(
-    path: Path, columns: Columns, makers: Makers, seeds: Sequence[int], folder: Path, tell: Callable[[CellProgress], None]
+    path: Path,
+    columns: Columns,
+    makers: Makers,
+    seeds: Sequence[int],
+    folder: Path,
+    tell: Callable[[CellProgress], None],
+    asked: "Asked",
 ) -> Comparison:
     log = load_log(path, outputs=columns.outputs, inputs=columns.inputs, time=columns.time)
     log = log if columns.rate is None else resample(log, columns.rate)
@@ -160,4 +206,5 @@ def _compare_log(
         open_loop=OpenLoop(horizons=horizons),
         folder=folder,
         progress=tell,
+        **asked._asdict(),
     )

@@ -230,7 +230,7 @@ def arrays_of(decided: Decided, fixed: Anchor, seed: int) -> dict[str, np.ndarra
     predicted, realised = decided.predicted, decided.realised
     values = {
         "predicted": predicted.mean((0, 1)),
-        "predicted_std": predicted.flatten(0, 1).std(0),
+        "predicted_std": predicted.flatten(0, 1).std(0, correction=0),
         "realised": realised,
         "best": fixed.best_returns,
         "pit": return_pit(predicted[..., 0], realised[:, 0], _generator(seed, _PIT)),

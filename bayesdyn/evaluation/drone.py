@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from bayesdyn.codec import LagCodec
 from bayesdyn.data import Transitions, lagged, quarter_drone, resample
+from bayesdyn.evaluation.active_learning import ActiveLearning
 from bayesdyn.evaluation.compare import ComparisonProgress, compare
 from bayesdyn.evaluation.comparison import Comparison
+from bayesdyn.evaluation.disentanglement import Disentanglement
 from bayesdyn.evaluation.open_loop import OpenLoop
+from bayesdyn.evaluation.workers import InProcess, Workers
 from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.kernels import RBFLinear
 from bayesdyn.networks import Training
@@ -67,7 +70,10 @@ def quarter_drone_comparison(
     *,
     seeds: Sequence[int] = (0,),
     open_loop: OpenLoop | None = None,
+    toy: Disentanglement | None = None,
+    active_learning: ActiveLearning | None = None,
     folder: str | Path | None = None,
+    workers: Workers = InProcess(),  # noqa: B008 (frozen)
     progress: ComparisonProgress | None = None,
 ) -> Comparison:
     """Compare posteriors on the quarter-drone logs: 4 + 4 lags at 20 Hz, trained on one excitation, tested on three.
@@ -84,6 +90,9 @@ def quarter_drone_comparison(
         data="quarter-drone",
         seeds=seeds,
         open_loop=open_loop or OpenLoop(propagations={"TSInf": TSInf(), "Mean": Mean()}),
+        toy=toy,
+        active_learning=active_learning,
         folder=folder,
+        workers=workers,
         progress=progress,
     )

@@ -49,6 +49,8 @@ def cells_of(jobs: Sequence[Job], workers: Workers, store: CellFolder | None, pr
             tell(job)("kept", 1, 1)
             cells[place] = kept
     missing = [place for place in range(len(jobs)) if place not in cells]
+    if missing:
+        tell(jobs[missing[0]])("fit", 0, 1)  # other processes take a while to be heard of
     with closing(workers.run(compute, _prepared([jobs[place] for place in missing], workers), tell)) as found:
         for index, cell in found:
             place = missing[index]
