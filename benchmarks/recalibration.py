@@ -25,9 +25,9 @@ from torch import Tensor
 import bayesdyn as bd
 from bayesdyn.data import Episode, collect, random_policy, write_atomically
 from bayesdyn.envs.cartpole import FORCE_LIMIT, CartPolePlant
-from bayesdyn.evaluation.horizon_scales import horizon_scales
+from bayesdyn.evaluation.horizon_scales import horizon_scales, imagined_errors
 from bayesdyn.evaluation.metrics import coverage
-from bayesdyn.evaluation.open_loop import Windows, replay, windows
+from bayesdyn.evaluation.open_loop import windows
 from bayesdyn.evaluation.samples import rank_pit, spread_skill
 from bayesdyn.posteriors import (
     SGHMC,
@@ -124,12 +124,6 @@ def parts(data: str, seed: int) -> tuple[bd.Transitions, bd.Transitions, bd.Tran
     return train, held_out, test
 
 
-def imagined(model: bd.DynamicsModel, paths: Windows, count: int, generator: torch.Generator) -> Tensor:
-    """Return how far `count` imagined trajectories are from each logged one, [T + 1, count, W, E]: one θ each, own noise."""
-    dynamics = model.sample(count, generator)
-    return replay(dynamics, paths, model.codec, dtype=model.posterior.dtype, generator=generator).flatten(1, 2)
-
-
 def covered(particles: Tensor, generator: torch.Generator) -> dict[int, Covered]:
     """Return the coverage of test trajectories, given as the particles' deviations from them, by horizon."""
     found = {}
@@ -162,7 +156,7 @@ def run(data: str, name: str, seed: int, sizes: Sizes) -> Run:
     model.fit(train, generator=torch.Generator().manual_seed(seed))
 
     def particles() -> Tensor:
-        return imagined(model, paths, sizes.particles, torch.Generator().manual_seed(seed))
+        return imagined_errors(model, paths, sizes.particles, torch.Generator().manual_seed(seed))
 
     generator = torch.Generator().manual_seed(1000 + seed)
     found = {BEFORE: covered(particles(), generator)}
@@ -177,7 +171,7 @@ def run(data: str, name: str, seed: int, sizes: Sizes) -> Run:
     by_horizon = horizon_scales(model, held_out, max(HORIZONS), level=LEVEL, starts=sizes.starts, particles=sizes.particles)
     print(f"# {data}, {name}, seed {seed}: {[_few(by_horizon.factors[h - 1].tolist()) for h in HORIZONS]}", flush=True)
     found[BY_HORIZON] = covered(by_horizon.widen(last), generator)
-    return Run(found, band(last, imagined(model, paths, sizes.replicates, generator), generator))
+    return Run(found, band(last, imagined_errors(model, paths, sizes.replicates, generator), generator))
 
 
 def kept(data: str, name: str, seed: int, sizes: Sizes) -> Run:

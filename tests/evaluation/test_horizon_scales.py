@@ -7,8 +7,8 @@ import bayesdyn as bd
 from bayesdyn.data import Episode
 from bayesdyn.errors import ConfigurationError, DataError, ShapeError
 from bayesdyn.evaluation.baselines import RidgeLinear
-from bayesdyn.evaluation.horizon_scales import HorizonScales, horizon_scales
-from bayesdyn.evaluation.open_loop import replay, windows
+from bayesdyn.evaluation.horizon_scales import HorizonScales, horizon_scales, imagined_errors
+from bayesdyn.evaluation.open_loop import windows
 from bayesdyn.posteriors import Recalibrated
 
 STEPS, NOISE, LEVEL, HORIZON = 20, 0.1, 0.9, 10
@@ -39,8 +39,7 @@ def scales(model):
 
 def errors(model, data):
     paths = windows(data, HORIZON, 1000)
-    generator = torch.Generator().manual_seed(3)
-    return replay(model.sample(199, generator), paths, model.codec, generator=generator).flatten(1, 2)
+    return imagined_errors(model, paths, 199, torch.Generator().manual_seed(3))
 
 
 def covered(found):
@@ -64,6 +63,18 @@ def test_noise_of_the_observations_asks_for_less_the_further_ahead(scales):
     # A 90 % quantile of |z| from 200 episodes has a std of √(0.09/200)/(2·φ(1.645)·1.645) = 6 %; four of them.
     wanted = torch.arange(1, HORIZON + 1, dtype=torch.float64).rsqrt()
     assert torch.allclose(scales.factors[:, 0], wanted, rtol=0.25)
+
+
+def test_each_start_has_noise_of_its_own():
+    known = bd.DynamicsModel(bd.Codec(), Recalibrated(RidgeLinear()))
+    known.fit(observed(0, 60))
+    paths = windows(observed(1, 40), 1, 400)
+    first = imagined_errors(known, paths, 50, torch.Generator().manual_seed(0))[1, ..., 0]
+    noise = first - first.mean(0)
+    # The mean of W correlations with one start over 50 particles has a std of 1/√(50 W) = 0.007, and what little is unknown of θ,
+    # a hundredth of the variance, is shared. Were the noise shared, it would be 1.
+    correlation = torch.corrcoef(noise.mT)[0, 1:]
+    assert abs(float(correlation.mean())) < 0.01 + 4 * 0.007
 
 
 def test_the_mean_stays_and_shorter_trajectories_can_be_widened(scales):
