@@ -24,7 +24,7 @@ KILLS = 10
 def start(folder):
     """Start the comparison in a fresh process that has all modules loaded."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_comparison"])
+    context.set_forkserver_preload(["warmed_comparison"])
     process = context.Process(target=small_comparison, args=(folder,))
     process.start()
     return process
