@@ -118,6 +118,18 @@ def check_belief(mean: Tensor | np.ndarray, cov: Tensor | np.ndarray, size: int,
         raise ConfigurationError(f"{what} wants mean and cov both float64 or both float32; got {mean.dtype} and {cov.dtype}")
 
 
+def check_points(x: Tensor, size: int, what: str) -> None:
+    """Raise `ShapeError` unless points are [..., size].
+
+    >>> check_points(torch.zeros(4, 2), 3, "a policy of 3 inputs")
+    Traceback (most recent call last):
+    ...
+    bayesdyn.errors.ShapeError: a policy of 3 inputs wants points [..., 3]; got [4, 2]
+    """
+    if x.shape[-1:] != (size,):
+        raise ShapeError(f"{what} wants points [..., {size}]; got {list(x.shape)}")
+
+
 def symmetric(matrix: Float[Tensor, "*batch S S"]) -> Float[Tensor, "*batch S S"]:
     """Return ½(A + Aᵀ).
 

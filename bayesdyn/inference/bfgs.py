@@ -1,7 +1,7 @@
 """Smooth minimisation without bounds where the objective may break down: quasi-Newton steps, line searches that step back."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,31 +86,6 @@ class BFGS:
                 reason = f"{_PATIENCE} line searches in a row gained less than {self.tolerance:g} of the value"
                 break
         return Optimum(descent.here.point, descent.here.value, descent.evaluations, tuple(curve), (), reason)
-
-
-def restarts(starts: Iterable[np.ndarray], minimise: Callable[[np.ndarray], Optimum]) -> Optimum:
-    """Return the optimum of lowest value over all starts, the first of equals; starts where the objective fails are warned of.
-
-    Raises `NumericalError` if the objective fails at every start, `ConfigurationError` without a start.
-
-    >>> bumpy = lambda p: (float((p**4 - p**2 - 0.2 * p).sum()), 4 * p**3 - 2 * p - 0.2)
-    >>> best = restarts([np.array([-1.0]), np.array([1.0])], lambda start: BFGS().minimise(bumpy, start))
-    >>> round(best.point.item(), 2)
-    0.75
-    """
-    best: Optimum | None = None
-    failed: list[str] = []
-    for index, start in enumerate(starts):
-        try:
-            found = minimise(start)
-        except NumericalError as error:
-            failed.append(f"start {index} was left out: {error}")
-            continue
-        if best is None or found.value < best.value:
-            best = found
-    if best is None:
-        raise NumericalError("; ".join(failed)) if failed else ConfigurationError("restarts wants at least one start")
-    return best._replace(warnings=best.warnings + tuple(failed))
 
 
 class _Trial(NamedTuple):

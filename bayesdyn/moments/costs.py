@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.beliefs import MomentMap, Moments, check_belief, symmetric
+from bayesdyn.beliefs import MomentMap, Moments, check_belief, check_points, symmetric
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
 from bayesdyn.moments.affine import as_tensor
 
@@ -48,6 +48,7 @@ class SaturatingCost(Cost):
 
     def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """Return 1 - exp(-½|F(x - z)|²)."""
+        check_points(x, len(self.target), "the cost")
         return -torch.expm1(-0.5 * ((x - self.target.to(x)) @ self.rows.to(x).mT).square().sum(-1))
 
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:
@@ -94,6 +95,7 @@ class QuadraticCost(Cost):
 
     def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """Return (x - z)ᵀW(x - z)."""
+        check_points(x, len(self.target), "the cost")
         away = x - self.target.to(x)
         return (away * (away @ self.weight.to(x).mT)).sum(-1)
 
@@ -126,6 +128,7 @@ class LinearCost(Cost):
 
     def __call__(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
         """Return aᵀ(x - b)."""
+        check_points(x, len(self.weight), "the cost")
         return (x - self.offset.to(x)) @ self.weight.to(x)
 
     def moments(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> Moments:

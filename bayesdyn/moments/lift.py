@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bayesdyn.belief_arrays import ArrayMap, ArrayMoments, PullBack, Slopes
-from bayesdyn.beliefs import Moments, check_belief
+from bayesdyn.beliefs import Moments, check_belief, check_points
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.moments.points import PointMap
 from bayesdyn.moments.waves import Array, Backend, Waves, backend, waves, waves_gradient
@@ -44,7 +44,8 @@ class Lift(PointMap):
         return self.state_size + 2 * len(self.angles)
 
     def __call__(self, state: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch L"]:
-        """Return [s, sin θ1, cos θ1, ...] of states."""
+        """Return [s, sin θ1, cos θ1, ...] of states; raises `ShapeError` for states of another size."""
+        check_points(state, self.state_size, "a lifted state")
         angle = state[..., list(self.angles)]
         return torch.cat((state, torch.stack((angle.sin(), angle.cos()), -1).flatten(-2)), -1)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bayesdyn.belief_arrays import ArrayMap
-from bayesdyn.beliefs import Moments, check_belief
+from bayesdyn.beliefs import Moments, check_belief, check_points
 from bayesdyn.errors import ShapeError
 from bayesdyn.moments import PointMap
 from bayesdyn.moments.affine import affine_arrays, as_tensor
@@ -43,7 +43,8 @@ class LinearPolicy(Policy):
         return cls(weight.to(dtype), torch.zeros(actions, dtype=dtype))
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch A"]:
-        """Return W x + b."""
+        """Return W x + b; raises `ShapeError` for points of another size."""
+        check_points(x, self.weight.shape[1], "a linear policy")
         return nn.functional.linear(x, self.weight, self.bias)
 
     def prepared(self) -> PointMap:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.belief_arrays import ArrayMap
-from bayesdyn.beliefs import Moments, check_belief
+from bayesdyn.beliefs import Moments, check_belief, check_points
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.gaussian_processes.moment_rbf import rbf_arrays, rbf_moments, rbf_weights
 from bayesdyn.moments import PointMap
@@ -90,7 +90,11 @@ class RBFPolicy(Policy):
         return self.log_lengthscale.exp()
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch A"]:
-        """Return the actions at points; many calls with the same parameters are cheaper through `prepared`."""
+        """Return the actions at points; many calls with the same parameters are cheaper through `prepared`.
+
+        Raises `ShapeError` for points of another size.
+        """
+        check_points(x, self.centres.shape[1], "a policy of radial basis functions")
         return self.prepared()(x)
 
     def prepared(self) -> PointMap:

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.gp_mpc import GPMPC, Along, BoxSearch, ChanceBound, matched
 from bayesdyn.model import DynamicsModel
 from bayesdyn.moments import Lift, QuadraticCost, double_pendulum_cost
 from bayesdyn.moments.scenario_costs import Widths
 from bayesdyn.posteriors import ExactGP, Posterior
-from bayesdyn.presets.names import find
 from bayesdyn.presets.pilco import LiftedCost
-from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+from bayesdyn.presets.pilco_scenarios import Scenario, scenario, scenarios
 from bayesdyn.presets.scenario_task import LearnedScenario
 
 
@@ -76,16 +76,20 @@ def gp_mpc(name: str, **changes: Any) -> GPMPCTask:
     """Return GP-MPC in one of PILCO's scenarios, or in "kamthe-double-pendulum": links of 1 m, there within 22 cm.
 
     The cost is the mean over 0.4, 1 and 4 times the scenario's widths: the narrow one keeps the tip still, the wide one has a slope
-    where the others are flat. `changes` replace fields of the `Scenario`. Raises `UnknownNameError` for a scenario that is none.
+    where the others are flat. `changes` replace fields of the `Scenario`. Raises `UnknownNameError` for a scenario or field that is
+    none, `ConfigurationError` for a change of the policy, of which there is none.
 
     Source: Kamthe & Deisenroth, AISTATS 2018; horizon, discount and costs are ours.
 
     >>> gp_mpc("kamthe-double-pendulum").scenario.solved_below
     0.22
     """
-    scenario = replace(find("scenario", name, _SCENARIOS), **changes)
-    widths = [share * width for width in torch.as_tensor(scenario.widths).reshape(-1).tolist() for share in _SHARES]
-    return GPMPCTask(scenario, **{"widths": tuple(widths), **_TUNED.get(name, {})})
+    searched = sorted(set(changes) & {"basis", "centre_std", "searches", "evaluations"})
+    if searched:
+        raise ConfigurationError(f"GP-MPC plans and has no policy, so {', '.join(searched)} would change nothing; leave it out")
+    chosen = scenario(name, _SCENARIOS, **changes)
+    widths = [share * width for width in torch.as_tensor(chosen.widths).reshape(-1).tolist() for share in _SHARES]
+    return GPMPCTask(chosen, **{"widths": tuple(widths), **_TUNED.get(name, {})})
 
 
 _SHARES = (0.4, 1.0, 4.0)

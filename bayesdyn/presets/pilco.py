@@ -1,7 +1,7 @@
 """Policy search in PILCO's scenarios: PILCO itself, particles (MC-PILCO) and networks (Deep PILCO)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,8 +14,7 @@ from bayesdyn.moments.scenario_costs import Widths
 from bayesdyn.policies import Policy
 from bayesdyn.policy_search import MomentMatched, PolicyAgent, PolicyObjective, PolicyOptimiser, QuasiNewton
 from bayesdyn.posteriors import ExactGP, Posterior
-from bayesdyn.presets.names import find
-from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
+from bayesdyn.presets.pilco_scenarios import Scenario, scenario
 from bayesdyn.presets.scenario_task import LearnedScenario
 
 
@@ -107,19 +106,19 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
 
     The pendulum's cost is the mean over its width, twice and four times that: with its own alone the first searches find no slope.
 
-    `changes` replace fields of the `Scenario`, such as `basis=10`. Raises `UnknownNameError` for a scenario that is none.
+    `changes` replace fields of the `Scenario`, such as `basis=10`. Raises `UnknownNameError` for a scenario or field that is none.
 
     Source: Deisenroth & Rasmussen, ICML 2011; settings of UCL-SML/pilco-matlab, where the page on presets says nothing else.
 
     >>> pilco("pendulum").scenario.basis, pilco("cart-pole", basis=10).scenario.basis
     (20, 10)
     """
-    scenario = replace(find("scenario", name, scenarios), **changes)
+    chosen = scenario(name, **changes)
     return PolicyTask(
-        scenario,
+        chosen,
         posterior=lambda: ExactGP(training=GPTraining.pilco(max_steps=100)),
         objective=lambda scenario, cost: MomentMatched(cost, scenario.start, scenario.horizon),
-        optimiser=QuasiNewton(scenario.searches, scenario.evaluations),
+        optimiser=QuasiNewton(chosen.searches, chosen.evaluations),
         widths=_WIDTHS.get(name),
     )
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from bayesdyn.moments.scenario_costs import (
     unicycle_cost,
 )
 from bayesdyn.policies import Features, LinearPolicy, OnFeatures, Policy, RBFPolicy, Squashed
+from bayesdyn.presets.names import find
 
 MakeCost = Callable[[Widths, float], Cost]
 
@@ -191,3 +193,14 @@ scenarios: Mapping[str, Scenario] = {
     ),
 }
 """PILCO's scenarios by name. Constants: UCL-SML/pilco-matlab `scenarios/*/settings_*.m`; 50 basis functions: ICML 2011, 3.1."""
+
+
+def scenario(name: str, known: Mapping[str, Scenario] = scenarios, **changes: Any) -> Scenario:
+    """Return a scenario by name with some of its fields changed; raises `UnknownNameError` for a name or field that is none.
+
+    >>> scenario("cart-pole", basis=10).basis
+    10
+    """
+    for field_name in changes:
+        find("field of a scenario", field_name, {each.name: each for each in fields(Scenario)})
+    return replace(find("scenario", name, known), **changes)

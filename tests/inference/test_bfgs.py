@@ -7,9 +7,8 @@ import pytest
 from scipy.optimize import rosen, rosen_der
 
 from bayesdyn.errors import ConfigurationError, NumericalError
-from bayesdyn.inference.bfgs import BFGS, _between, _beyond, _Trial, restarts
+from bayesdyn.inference.bfgs import BFGS, _between, _beyond, _Trial
 from bayesdyn.inference.curvature import DenseCurvature, LimitedCurvature
-from bayesdyn.inference.optimisation import Optimum
 from bayesdyn.inference.scipy_lbfgs import ScipyLBFGS
 
 BOTH = pytest.mark.parametrize("minimiser", [BFGS, ScipyLBFGS])
@@ -262,32 +261,3 @@ def test_the_start_is_left_alone(minimiser):
 
     assert minimiser(searches=200).minimise(greedy, start).value < 1e-9
     np.testing.assert_array_equal(start, [-1.2, 1.0])
-
-
-# --- restarts
-
-
-def test_restarts_keep_the_lowest_value_not_the_last():
-    values = {0: 3.0, 1: 1.0, 2: 2.0}
-
-    def run(start):
-        index = int(start[0])
-        return Optimum(np.array([10.0 * index]), values[index], 1, (values[index],), (), "scripted")
-
-    best = restarts([np.array([float(i)]) for i in range(3)], run)
-    assert (best.value, best.point.item()) == (1.0, 10.0)
-    assert best.warnings == ()
-
-
-def test_restarts_name_the_starts_that_failed_and_give_up_only_if_all_do():
-    def run(start):
-        return BFGS().minimise(lambda p: fail_with_nan(p) if p[0] < -5 else quadratic(2, 2.0)(p), start)
-
-    best = restarts([np.full(2, -9.0), np.ones(2)], run)
-    assert best.value < 1e-9
-    assert len(best.warnings) == 1
-    assert "start 0" in best.warnings[0]
-    with pytest.raises(NumericalError, match="start 1"):
-        restarts([np.full(2, -9.0), np.full(2, -8.0)], run)
-    with pytest.raises(ConfigurationError, match="at least one"):
-        restarts([], run)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bayesdyn.errors import ConfigurationError, NumericalError, ShapeError
-from bayesdyn.moments import Lift, SquashSat, SquashSin
+from bayesdyn.moments import Lift, QuadraticCost, SaturatingCost, SquashSat, SquashSin
 from bayesdyn.policies import Features, LinearPolicy, MLPPolicy, OnFeatures, RBFPolicy, Squashed
 from bayesdyn.policies import rbf as rbf_module
 
@@ -263,3 +263,18 @@ def test_errors_name_what_came():
         broken.centres.fill_(math.nan)
     with pytest.raises(NumericalError, match="shorter"):
         broken.prepared()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        LinearPolicy([[1.0, 2.0]], [0.0]),
+        RBFPolicy([[0.0, 0.0]], [[1.0]], [[1.0, 1.0]]),
+        Lift(2, [1]),
+        SaturatingCost([0.0, 0.0], [[1.0, 0.0]]),
+        QuadraticCost([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]),
+    ],
+)
+def test_points_of_another_size_are_refused_by_a_message_of_ours(call):
+    with pytest.raises(ShapeError, match=r"wants points \[..., 2\]; got \[4, 3\]"):
+        call(torch.zeros(4, 3, dtype=torch.float64))

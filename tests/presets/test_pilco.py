@@ -214,3 +214,10 @@ def test_saturation_is_counted_on_the_trial_itself(learned):
     changed = replace(trial, episode=replace(trial.episode, actions=actions))
     assert isinstance(found := rehearse(task, Run(None, run.config, [changed]))[1], Rehearsal)
     assert found.saturated == pytest.approx(33 / STEPS)
+
+
+def test_a_field_that_a_scenario_lacks_is_named_and_gp_mpc_refuses_changes_of_a_policy():
+    with pytest.raises(UnknownNameError, match="there is no field of a scenario 'bases'; did you mean 'basis'"):
+        presets.pilco("pendulum", bases=10)
+    with pytest.raises(ConfigurationError, match="GP-MPC plans and has no policy, so basis would change nothing"):
+        presets.gp_mpc("cart-pole", basis=10)
