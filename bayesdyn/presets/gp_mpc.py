@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.gaussian_processes.sparse_objectives import FITC
 from bayesdyn.gp_mpc import GPMPC, Along, BoxSearch, ChanceBound, matched
 from bayesdyn.model import DynamicsModel
 from bayesdyn.moments import Lift, QuadraticCost, double_pendulum_cost
 from bayesdyn.moments.scenario_costs import Widths
-from bayesdyn.posteriors import ExactGP, Posterior
+from bayesdyn.posteriors import ExactGP, Posterior, SparseGP
 from bayesdyn.presets.pilco import LiftedCost
 from bayesdyn.presets.pilco_scenarios import Scenario, scenario, scenarios
 from bayesdyn.presets.scenario_task import LearnedScenario
@@ -92,10 +93,15 @@ def gp_mpc(name: str, **changes: Any) -> GPMPCTask:
     return GPMPCTask(chosen, **{"widths": tuple(widths), **_TUNED.get(name, {})})
 
 
+def _few_hundred() -> Posterior:
+    return SparseGP(inducing=200, objective=FITC())
+
+
 _SHARES = (0.4, 1.0, 4.0)
 _LONG = replace(scenarios["double-pendulum"], cost=partial(double_pendulum_cost, lengths=(1.0, 1.0)), widths=0.5, solved_below=0.22)
 _SCENARIOS: Mapping[str, Scenario] = {**scenarios, "kamthe-double-pendulum": _LONG}
 _TUNED: Mapping[str, Mapping[str, Any]] = {
     "double-pendulum": {"horizon": 15, "trials": 8},
+    "pendubot": {"horizon": 25, "posterior": _few_hundred, "trials": 25},
     "kamthe-double-pendulum": {"horizon": 15, "options": {"lengths": (1.0, 1.0)}, "trials": 8},
 }
