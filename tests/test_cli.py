@@ -64,7 +64,10 @@ def test_version():
         (("learn", CARTPOLE_ID, "--latency", "0"), "latency of more than 0"),
         (("pilco", "cartpole"), "did you mean 'cart-pole'?"),
         (("pilco", "pendulum", "--method", "pilko"), "there is no method 'pilko'; did you mean 'pilco'?"),
-        (("compare", "quarter-dron"), "known is quarter-drone"),
+        (("compare", "quarter-dron"), "did you mean 'quarter-drone'?"),
+        (("compare", "minari:nothing/here-v0"), "nothing is downloaded here: minari download nothing/here-v0"),
+        (("compare", "pendulum", "--behaviour", "randm"), "did you mean 'random'? Known: random, ou, pd"),
+        (("compare", "double-pendulum", "--behaviour", "pd"), "has no behaviour 'pd'; it has random, ou"),
         (("compare", "quarter-drone", "--posterior", "gpp"), "did you mean 'gp'?"),
         (("compare", "nowhere.csv"), "nowhere.csv"),
         (("report", "nowhere"), "there is no folder nowhere"),
@@ -347,11 +350,11 @@ def test_compare_takes_a_log_of_ones_own(tmp_path):
 def test_compare_computes_where_it_is_told_and_asks_what_it_is_told(given, workers, beside, tmp_path, monkeypatch):
     asked = []
 
-    def record(makers, **options):
+    def record(makers, *data, **options):
         asked.append(options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesdyn.cli.comparing.quarter_drone_comparison", record)
+    monkeypatch.setattr("bayesdyn.cli.comparing.compare_posteriors", record)
     result = run("compare", "quarter-drone", "--out", tmp_path, *given)
     assert result.exit_code == 130
     (options,) = asked

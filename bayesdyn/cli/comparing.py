@@ -12,9 +12,7 @@ from rich.table import Table
 
 from bayesdyn import presets
 from bayesdyn.cli.options import Debug, Seed, Threads, console, job, where_to_look
-from bayesdyn.codec import LagCodec
-from bayesdyn.data import lagged, load_log, resample
-from bayesdyn.errors import ConfigurationError, UnknownNameError
+from bayesdyn.cli.sources import BUILT_IN, SourceOptions, find_source
 from bayesdyn.evaluation import (
     ActiveLearning,
     CellProgress,
@@ -24,18 +22,19 @@ from bayesdyn.evaluation import (
     Processes,
     Ray,
     Workers,
-    quarter_drone_comparison,
 )
 from bayesdyn.evaluation import compare as compare_posteriors
+from bayesdyn.evaluation.data_sets import DataSet
 from bayesdyn.evaluation.drone import drone_posteriors
-from bayesdyn.evaluation.open_loop import HORIZONS, OpenLoop
+from bayesdyn.evaluation.lineup import line_up
+from bayesdyn.evaluation.open_loop import OpenLoop
+from bayesdyn.evaluation.simulated_sets import EPISODES
 from bayesdyn.posteriors import Posterior
 from bayesdyn.report import write_report
 from bayesdyn.report.comparing import comparison_table
+from bayesdyn.rollout import Mean, TSInf
 
 DRONE = "quarter-drone"
-_TRAINED_SHARE = 0.7
-_COMPARED = ("gp", "ensemble")
 _FROM_CLASS = {"gp": "ExactGP", "ensemble": "BootstrapEnsemble"}
 
 Makers = Mapping[str, Callable[[], Posterior]]
@@ -43,18 +42,28 @@ Makers = Mapping[str, Callable[[], Posterior]]
 
 @job
 def compare(
-    data: Annotated[str, typer.Argument(metavar="DATA", help=f"{DRONE}, or a log of your own: a .csv or .npz file.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"{', '.join(BUILT_IN)}, an environment, a file, minari:NAME.")],
     posterior: Annotated[
         list[str] | None,
-        typer.Option(help=f"What to compare, once each: {', '.join(presets.posteriors)}.", show_default=" ".join(_COMPARED)),
+        typer.Option(help=f"What to compare, once each: {', '.join(presets.posteriors)}.", show_default="eight of them"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results (default: runs/compare-DATA).", show_default=False)] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fits per posterior, each with its own random numbers.")] = 1,
-    time: Annotated[str, typer.Option(help="Your log: the column of times in seconds.")] = "t",
-    output: Annotated[list[str] | None, typer.Option(help="Your log: a measured column, once each.", show_default="y")] = None,
-    input: Annotated[list[str] | None, typer.Option(help="Your log: a commanded column, once each.", show_default="u")] = None,
-    lags: Annotated[int, typer.Option(min=1, help="Your log: how many past samples make the state.")] = 4,
-    rate: Annotated[float | None, typer.Option(help="Your log: samples per second to resample to.", show_default=False)] = None,
+    behaviour: Annotated[str, typer.Option(help="Environment: what collects the data, random, ou or pd.")] = "random",
+    episodes: Annotated[
+        int | None, typer.Option(min=2, help="Environment: how many; of Minari and tosses, at most.", show_default=str(EPISODES))
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Environment: steps per episode, at most.", show_default=False)] = None,
+    time: Annotated[str, typer.Option(help="File: the column of times in seconds; '' for samples without.")] = "t",
+    output: Annotated[list[str] | None, typer.Option(help="File: a measured column, once each.", show_default="y")] = None,
+    input: Annotated[list[str] | None, typer.Option(help="File: a commanded column, once each.", show_default="u")] = None,
+    episode: Annotated[str | None, typer.Option(help="File: the column that numbers recordings.", show_default=False)] = None,
+    lags: Annotated[int, typer.Option(min=1, help="File: how many past samples make the state.")] = 4,
+    angle: Annotated[list[str] | None, typer.Option(help="File, --lags 1: a column of radians.", show_default=False)] = None,
+    rate: Annotated[float | None, typer.Option(help="File: samples per second to resample to.", show_default=False)] = None,
+    shift: Annotated[
+        list[Path] | None, typer.Option(help="File: another of the same columns, to test on as a shift.", show_default=False)
+    ] = None,
     toy: Annotated[bool, typer.Option("--toy", help="Also fit a toy with known noise: is each kind of variance right?")] = False,
     active_learning: Annotated[
         bool, typer.Option("--active-learning", help="Also learn from few rows that the model asks for: is it worth asking?")
@@ -71,7 +80,7 @@ def compare(
     """Compare posteriors on recorded data: how good are they, and do they know how good?
 
     Each is trained on the same part and scored on the rest, one step and many steps ahead, beside linear regression and
-    persistence. A log of your own is cut in two: the first 70 % to learn from, the rest to be tested on.
+    persistence; then recalibrated on episodes kept apart, and scored again. Data are cut by episodes, one long recording in time.
 
     Stop it whenever you like: the same command goes on. With --jobs or --ray the numbers are the same, only sooner.
 
@@ -81,23 +90,33 @@ def compare(
 
       bayesdyn compare quarter-drone --seeds 3 --jobs 2
 
+      bayesdyn compare pendulum --behaviour ou --episodes 30
+
       bayesdyn compare arm.csv --time t --output angle --input volt --lags 4 --rate 20
     """
-    makers = lagged_posteriors(posterior)
-    numbers = range(seed, seed + seeds)
-    folder = out or Path("runs") / f"compare-{Path(data).stem}"
+    options = SourceOptions(
+        episodes=episodes,
+        steps=steps,
+        behaviour=behaviour,
+        time=time or None,
+        output=output or ["y"],
+        input=input or ["u"],
+        episode=episode,
+        lags=lags,
+        rate=rate,
+        angle=angle or (),
+        shift=shift or (),
+        seed=seed,
+    )
+    line_up(posterior, rows=0)  # a name that there is not is said before data are collected
+    found = find_source(data, options)
+    console.print(f"{found.name}: {found.note}.", highlight=False, soft_wrap=True)
+    makers = line_up(posterior, rows=len(found.train), lagged=found.lagged)
+    folder = out or Path("runs") / f"compare-{folder_name(found.name)}"
     asked = Asked(Disentanglement() if toy else None, ActiveLearning() if active_learning else None, workers_of(jobs, ray, threads))
-    if data == DRONE:
-        found = watched(
-            lambda tell: quarter_drone_comparison(makers, seeds=numbers, folder=folder, progress=tell, **asked._asdict())
-        )
-    elif Path(data).suffix:
-        columns = Columns(time, output or ["y"], input or ["u"], lags, rate)
-        found = watched(lambda tell: _compare_log(Path(data), columns, makers, numbers, folder, tell, asked))
-    else:
-        raise UnknownNameError(f"there is no data set {data!r}; known is {DRONE}, and any .csv or .npz file of your own")
-    console.print(terminal_table(found))
-    where_to_look(write_report(folder / "report.html", {}, found))
+    compared = watched(lambda tell: _compare(found, makers, range(seed, seed + seeds), folder, tell, asked))
+    console.print(terminal_table(compared))
+    where_to_look(write_report(folder / "report.html", {}, compared))
 
 
 class Asked(NamedTuple):
@@ -113,17 +132,6 @@ def workers_of(jobs: int | None, ray: str | None, threads: int) -> Workers:
     if ray is not None:
         return Ray(ray, jobs, threads)
     return InProcess(threads) if jobs is None or jobs == 1 else Processes(jobs, threads)
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a user's log are what, and how it becomes a lagged state."""
-
-    time: str
-    outputs: Sequence[str]
-    inputs: Sequence[str]
-    lags: int
-    rate: float | None = None
 
 
 @dataclass
@@ -169,41 +177,34 @@ def terminal_table(comparison: Comparison) -> Table:
     return table
 
 
-def lagged_posteriors(names: Sequence[str] | None = None) -> Makers:
-    """Return the posteriors asked for, or the two usual ones; some have settings of their own for lagged data."""
+def lagged_posteriors() -> Makers:
+    """Return the two posteriors that the demo compares on lagged data, by the names of the command line."""
     own = drone_posteriors()
-    chosen = {name: presets.find("posterior", name, presets.posteriors) for name in names or _COMPARED}
-    return {name: own.get(_FROM_CLASS.get(name, ""), make) for name, make in chosen.items()}
+    return {name: own[of_class] for name, of_class in _FROM_CLASS.items()}
 
 
-def _compare_log(
-    path: Path,
-    columns: Columns,
-    makers: Makers,
-    seeds: Sequence[int],
-    folder: Path,
-    tell: Callable[[CellProgress], None],
-    asked: "Asked",
+def folder_name(name: str) -> str:
+    """Return a data set's name as one folder's.
+
+    >>> folder_name("bayesdyn/Pendulum-v0")
+    'bayesdyn-Pendulum-v0'
+    """
+    return name.replace("/", "-")
+
+
+def _compare(
+    found: DataSet, makers: Makers, seeds: Sequence[int], folder: Path, tell: Callable[[CellProgress], None], asked: "Asked"
 ) -> Comparison:
-    log = load_log(path, outputs=columns.outputs, inputs=columns.inputs, time=columns.time)
-    log = log if columns.rate is None else resample(log, columns.rate)
-    start, end = float(log.time[0]), float(log.time[-1])
-    cut = start + _TRAINED_SHARE * (end - start)
-    parts = [log.slice(start, cut), log.slice(cut, end + 1.0)]
-    if min(len(part) for part in parts) < columns.lags + 3:
-        raise ConfigurationError(
-            f"{path} has {len(log)} samples, too few for {columns.lags} lags; lower --lags or bring a longer log"
-        )
-    train, test = (lagged(part, columns.lags, columns.lags) for part in parts)
-    horizons = tuple(h for h in HORIZONS if h <= len(test))
     return compare_posteriors(
         makers,
-        train,
-        test,
-        lambda: LagCodec(columns.lags, columns.lags, channels=len(columns.outputs)),
-        data=path.stem,
+        found.train,
+        found.in_distribution,
+        found.codec,
+        shifted=found.shifted,
+        data=found.name,
         seeds=seeds,
-        open_loop=OpenLoop(horizons=horizons),
+        open_loop=OpenLoop(horizons=found.horizons(), propagations={"TSInf": TSInf(), "Mean": Mean()}),
+        calibration=found.calibration,
         folder=folder,
         progress=tell,
         **asked._asdict(),

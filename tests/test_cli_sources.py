@@ -1,0 +1,83 @@
+"""What a word on the command line names: built-in data, environments, files of every kind, Minari datasets."""
+
+import numpy as np
+import pytest
+import torch
+
+import bayesdyn as bd
+from bayesdyn.cli.sources import SourceOptions, find_source
+from bayesdyn.codec import Codec, LagCodec
+from bayesdyn.data import Episode
+from bayesdyn.errors import ConfigurationError, UnknownNameError
+
+
+def recordings(path, runs=8, samples=40):
+    """Write a CSV file of several recordings of an angle and a voltage."""
+    random = np.random.default_rng(0)
+    lines = ["run,s,angle,rate,volt"]
+    for run in range(runs):
+        values = random.normal(size=(samples, 3))
+        lines += [f"{run},{0.1 * t:.1f},{a!r},{r!r},{v!r}" for t, (a, r, v) in enumerate(values.tolist())]
+    path.write_text("\n".join(lines))
+    return path
+
+
+OPTIONS = SourceOptions(time="s", output=["angle", "rate"], input=["volt"], episode="run")
+
+
+def test_recordings_of_a_file_are_episodes_with_lags_or_without(tmp_path):
+    path = recordings(tmp_path / "arm.csv")
+    lags = find_source(str(path), OPTIONS)
+    assert (lags.name, lags.lagged, lags.train.state_size) == ("arm", True, 4 * 2 + 3)
+    assert isinstance(lags.codec(), LagCodec)
+    assert len(lags.train.episodes()) + len(lags.in_distribution.episodes()) == 8
+    plain = find_source(str(path), SourceOptions(**{**vars(OPTIONS), "lags": 1, "angle": ["angle"]}))
+    assert (plain.lagged, plain.train.state_size, plain.train.action_size) == (False, 2, 1)
+    assert plain.codec().angles == [0]
+    for data in (lags, plain):
+        codec = data.codec()
+        codec.fit(data.train)
+
+
+def test_another_file_is_a_shift(tmp_path):
+    train, other = recordings(tmp_path / "arm.csv"), recordings(tmp_path / "wild.csv", runs=2)
+    data = find_source(str(train), SourceOptions(**{**vars(OPTIONS), "shift": [other]}))
+    assert {name: len(part.episodes()) for name, part in data.shifted.items()} == {"wild": 2}
+
+
+def test_saved_transitions_and_arrays_of_their_names_are_the_same_data(tmp_path):
+    episodes = [Episode(torch.randn(11, 2), torch.randn(10, 1)) for _ in range(8)]
+    rows = bd.Transitions.from_episodes(episodes)
+    rows.save(tmp_path / "saved.npz")
+    arrays = {name: getattr(rows, name).numpy() for name in ("state", "action", "next_state", "episode")}
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    saved, given = (find_source(str(tmp_path / name), SourceOptions()) for name in ("saved.npz", "arrays.npz"))
+    assert torch.equal(saved.train.state, given.train.state)
+    assert isinstance(saved.codec(), Codec)
+    np.savez(tmp_path / "half.npz", state=arrays["state"], action=arrays["action"])
+    with pytest.raises(ConfigurationError, match="no next_state"):
+        find_source(str(tmp_path / "half.npz"), SourceOptions())
+
+
+def test_built_in_names_and_environments():
+    assert find_source("ball-hoop", SourceOptions()).name == "ball-hoop"
+    data = find_source("pendulum", SourceOptions(episodes=4, steps=10))
+    assert (data.name, len(data.train)) == ("bayesdyn/PILCOPendulum-v0", 30)
+    assert find_source("Pendulum-v1", SourceOptions(episodes=2, steps=5)).train.state_size == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "said"),
+    [
+        ("bal-hoop", {}, UnknownNameError, r"did you mean 'ball-hoop'.*minari:NAME"),
+        ("arm.xlsx", {}, UnknownNameError, r"\.parquet"),
+        ("arm.csv", {"angle": ["volt"], "lags": 1}, ConfigurationError, "--angle wants columns that are measured"),
+        ("arm.csv", {"angle": ["angle"]}, ConfigurationError, "add --lags 1"),
+        ("arm.csv", {"output": ["speed"]}, UnknownNameError, "no column 'speed'; it has 'run', 's', 'angle', 'rate', 'volt'"),
+    ],
+)
+def test_a_mistake_says_what_was_wanted(data, options, error, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recordings(tmp_path / "arm.csv")
+    with pytest.raises(error, match=said):
+        find_source(data, SourceOptions(**{**vars(OPTIONS), **options}))
