@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +13,7 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.errors import ConfigurationError, DataError, ShapeError
 from bayesdyn.evaluation.metrics import shift_score
 from bayesdyn.evaluation.scoring import Model, to_double
+from bayesdyn.evaluation.seeds import seeded
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, Row
 
 Acquisition = Callable[[Predictive], Tensor]
@@ -120,19 +120,19 @@ def learning_curve(
         raise DataError(f"{settings} wants a pool of {settings.sizes[-1]} rows; got {len(pool)}")
     whole = codec()
     whole.fit(pool)
-    chosen = torch.randperm(len(pool), generator=_generator(seed, _START))[: settings.start]
+    chosen = torch.randperm(len(pool), generator=seeded(seed, _START))[: settings.start]
     curve = []
     for turn, size in enumerate(settings.sizes):
         now = codec()
         model = make(now)
-        model.fit(pool.select(chosen.sort().values), generator=_generator(seed, _FIT, turn))
+        model.fit(pool.select(chosen.sort().values), generator=seeded(seed, _FIT, turn))
         curve.append(_error(model, now, test) / whole.target_std)
         if size < settings.sizes[-1]:
             left = torch.ones(len(pool), dtype=torch.bool).scatter(0, chosen, False).nonzero().flatten()
             rest = pool.select(left)
             with torch.no_grad():
                 score = acquisition(to_double(model.predict_target(rest.state, rest.action)))
-            chosen = torch.cat([chosen, left[top_rows(score, settings.batch, _generator(seed, _TIES, turn))]])
+            chosen = torch.cat([chosen, left[top_rows(score, settings.batch, seeded(seed, _TIES, turn))]])
     return torch.stack(curve)
 
 
@@ -179,7 +179,3 @@ def _error(model: Model, codec: BaseCodec, test: Transitions) -> Float[Tensor, "
         mean = to_double(model.predict_target(test.state, test.action)).mean
     missed = (mean - codec.target(test.state, test.next_state)) * codec.target_std
     return missed.square().mean(0).sqrt()
-
-
-def _generator(*seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))

@@ -4,7 +4,6 @@ Plans are made from many start states and run without replanning. Returns [B, C]
 0 is the planner's choice, then come random plans, then the planner's best candidates.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -15,10 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.errors import ConfigurationError, ShapeError
-from bayesdyn.evaluation.metrics import coverage, mace
-from bayesdyn.evaluation.null_bands import Band
-from bayesdyn.evaluation.plan_scores import decision_scores, return_pit, return_scale
+from bayesdyn.evaluation.decided import Anchor, Decided, arrays_of, rows_of
 from bayesdyn.evaluation.recording import Recording
+from bayesdyn.evaluation.seeds import seeded
 from bayesdyn.evaluation.table import Row
 from bayesdyn.mpc import MPC
 from bayesdyn.objectives import Expected, Objective
@@ -26,8 +24,7 @@ from bayesdyn.planners import ActionSpace, Planner
 from bayesdyn.rewards import Reward, Termination
 from bayesdyn.rollout import Propagation, SampledDynamics, Sampler, TSInf, rollout
 
-_RANDOM, _WORLD, _PLAN, _DRAWS, _PREDICT, _NULL, _PIT = range(7)
-_ENDS = torch.tensor([0.05, 0.95], dtype=torch.float64)
+_RANDOM, _WORLD, _PLAN, _DRAWS, _PREDICT, _NULL = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +120,7 @@ class DecisionTask:
                 actions[:, b].to(dtype),
                 self.reward,
                 propagation=propagation,
-                generator=_generator(*seed, b),
+                generator=seeded(*seed, b),
                 termination=self.termination,
                 discount=self.discount,
                 after_done=self.after_done,
@@ -133,42 +130,14 @@ class DecisionTask:
 
     def realise(self, actions: Float[Tensor, "T B C A"], seed: int) -> Float[Tensor, "B C"]:
         """Return what plans earn in the true dynamics, with the noise of this seed."""
-        truth = self.truth.sample(1, _generator(seed, _WORLD), dtype=torch.float64)
+        truth = self.truth.sample(1, seeded(seed, _WORLD), dtype=torch.float64)
         return self.returns(truth, actions, TSInf(), torch.float64, seed, _WORLD)[0, 0]
-
-
-@dataclass(frozen=True, eq=False)
-class Anchor:
-    """What all models of one seed share: random plans, their realised returns, and those of the planner with the true dynamics."""
-
-    random: Float[Tensor, "T B r A"]
-    random_returns: Float[Tensor, "B r"]
-    best_returns: Float[Tensor, "B"]
-
-    @property
-    def scale(self) -> float:
-        """The unit of gap and regret."""
-        return float(return_scale(self.random_returns))
-
-
-@dataclass(frozen=True, eq=False)
-class Decided:
-    """Plans made with one model, objective and propagation, and their returns: [..., C], plan 0 chosen, then random, then elites.
-
-    `imagined` [B] is the mean return that the planner saw for its choice, on the draws that it chose by.
-    """
-
-    actions: Float[Tensor, "T B C A"]
-    predicted: Float[Tensor, "n p B C"]
-    realised: Float[Tensor, "B C"]
-    imagined: Float[Tensor, "B"]
-    simulated: Float[Tensor, "R B C"]
 
 
 def decision_anchor(task: DecisionTask, seed: int) -> Anchor:
     """Draw the random plans of a seed, plan with the true dynamics for the expected return, and carry both out."""
     shape = (task.planner.horizon, len(task.starts), task.random)
-    random = task.space.to(task.dtype).uniform(shape, _generator(seed, _RANDOM))
+    random = task.space.to(task.dtype).uniform(shape, seeded(seed, _RANDOM))
     best = _plan(task.truth, task, Expected(), TSInf(), seed)
     realised = task.realise(torch.cat([best.actions, random], 2), seed)
     return Anchor(random, realised[:, 1:], realised[:, 0])
@@ -181,11 +150,11 @@ def decide(model: Sampler, task: DecisionTask, objective: Objective, propagation
     found = task.realise(actions[:, :, [0, *range(1 + task.random, actions.shape[2])]], seed)
     realised = torch.cat([found[:, :1], fixed.random_returns, found[:, 1:]], 1)
     with torch.no_grad():
-        fresh = model.sample(task.predictions, _generator(seed, _PREDICT), dtype=task.dtype)
+        fresh = model.sample(task.predictions, seeded(seed, _PREDICT), dtype=task.dtype)
         predicted = task.returns(fresh, actions, propagation, task.dtype, seed, _PREDICT)
         simulated = torch.empty(0, *realised.shape, dtype=torch.float64)
         if task.replicates:
-            truths = model.sample(task.replicates, _generator(seed, _NULL), dtype=task.dtype)
+            truths = model.sample(task.replicates, seeded(seed, _NULL), dtype=task.dtype)
             simulated = task.returns(truths, actions, TSInf(), task.dtype, seed, _NULL)[:, 0]
     return Decided(actions, predicted, realised, chosen.imagined, simulated)
 
@@ -221,74 +190,6 @@ def decisions(model: Sampler, task: DecisionTask, fixed: Anchor, row: Row) -> tu
     return rows, arrays
 
 
-def arrays_of(decided: Decided, fixed: Anchor, seed: int) -> dict[str, np.ndarray]:
-    """Return what figures are drawn from, over B starts and C plans: plan 0 chosen, then random ones, then the best candidates.
-
-    `predicted` and `predicted_std` [B, C], mean and standard deviation over draws and paths; `realised` [B, C]; `best` [B], what
-    the planner earns that knows the truth; `pit` [B] of the chosen plans; and `scale` [], the unit of gaps.
-    """
-    predicted, realised = decided.predicted, decided.realised
-    values = {
-        "predicted": predicted.mean((0, 1)),
-        "predicted_std": predicted.flatten(0, 1).std(0, correction=0),
-        "realised": realised,
-        "best": fixed.best_returns,
-        "pit": return_pit(predicted[..., 0], realised[:, 0], _generator(seed, _PIT)),
-        "scale": return_scale(fixed.random_returns),
-    }
-    return {name: value.numpy() for name, value in values.items()}
-
-
-def rows_of(decided: Decided, fixed: Anchor, random: int, base: Row) -> list[Row]:
-    """Return the rows of plans that were made and carried out; see `decision_rows`."""
-    usable = decided.predicted.isfinite().all(0).all(0).all(1) & decided.realised.isfinite().all(1)
-    base = replace(base, count=int(usable.sum()))
-    rows = [replace(base, metric="decision_failures", value=1 - float(usable.double().mean()), count=len(usable))]
-    if int(usable.sum()) < 2:
-        return rows
-    predicted, realised = decided.predicted[:, :, usable], decided.realised[usable]
-
-    def scores(returns: Tensor) -> dict[str, Tensor]:
-        return decision_scores(predicted, returns, random, _generator(base.seed, _PIT))
-
-    found, scale = scores(realised), fixed.scale
-    simulated = decided.simulated[:, usable]
-    null = [_means(scores(truth), scale) for truth in simulated if bool(truth.isfinite().all())]
-    for metric, value in _means(found, scale).items():
-        low, high = _band([replicate[metric] for replicate in null])
-        rows.append(replace(base, metric=metric, value=float(value), null_low=float(low), null_high=float(high)))
-    differences = {
-        **{name: found[name] for name in ("exploitation_gap", "random_gap", "optimiser_share")},
-        "regret": fixed.best_returns[usable] - realised[:, 0],
-        "sampling_optimism": decided.imagined[usable] - predicted[..., 0].mean((0, 1)),
-    }
-    for metric, each in differences.items():
-        if metric not in found:
-            rows.append(replace(base, metric=metric, value=float(each.mean()) / scale))
-        rows.append(replace(base, metric=f"{metric}_se", value=float(each.std()) / math.sqrt(len(each)) / scale))
-    rows.append(replace(base, metric="predicted_return", value=float(predicted[..., 0].mean())))
-    rows.append(replace(base, metric="realised_return", value=float(realised[:, 0].mean())))
-    return rows
-
-
-def _means(scores: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """Return one number per score over all starts, gaps in units of `scale`."""
-    found = {name: scores[name].mean() / scale for name in ("exploitation_gap", "random_gap", "optimiser_share")}
-    # Where all plans earn the same there is nothing to rank.
-    found["plan_spearman"] = scores["plan_spearman"].nanmean()
-    if "pit" in scores:
-        found["return_mace"] = mace(scores["pit"].unsqueeze(1))[0]
-        found["return_coverage90"] = coverage(scores["pit"], 0.9)
-    return found
-
-
-def _band(values: list[Tensor]) -> Band:
-    if not values:
-        nothing = torch.tensor(torch.nan, dtype=torch.float64)
-        return Band(nothing, nothing)
-    return Band(*torch.stack(values).double().nanquantile(_ENDS, 0))
-
-
 class _Chosen(NamedTuple):
     """Plans from all starts, the planner's best candidates, and the mean returns that it saw for its plans."""
 
@@ -305,7 +206,7 @@ class _Seeded:
     seed: tuple[int, ...]
 
     def sample(self, n: int, generator: torch.Generator | None = None, *, dtype: torch.dtype | None = None) -> SampledDynamics:
-        return self.model.sample(n, _generator(*self.seed), dtype=dtype)
+        return self.model.sample(n, seeded(*self.seed), dtype=dtype)
 
 
 def _plan(model: Sampler, task: DecisionTask, objective: Objective, propagation: Propagation, seed: int) -> _Chosen:
@@ -315,14 +216,10 @@ def _plan(model: Sampler, task: DecisionTask, objective: Objective, propagation:
     actions, elites, imagined = [], [], []
     for b, start in enumerate(task.starts):
         agent = task.agent(_Seeded(model, (seed, _DRAWS, b)), recording, objective, propagation)
-        decision = agent.decide(start.unsqueeze(0), fresh, _generator(seed, _PLAN, b))
+        decision = agent.decide(start.unsqueeze(0), fresh, seeded(seed, _PLAN, b))
         actions.append(decision.plan.actions)
         elites.append(recording.elites)
         imagined.append(decision.imagined.returns.mean().double())
     fewest = min(each.shape[2] for each in elites)
     best = torch.cat([each[:, :, :fewest] for each in elites], 1)
     return _Chosen(torch.cat(actions, 1).unsqueeze(2), best, torch.stack(imagined))
-
-
-def _generator(*seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))

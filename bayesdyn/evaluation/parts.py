@@ -93,11 +93,6 @@ def compute(job: Job, tell: Tell) -> Cell:
     return Cell(job.candidate.name, job.seed, rows, found.arrays, tuple(found.warnings), part=job.part.name)
 
 
-def stream(seed: int, purpose: int) -> int:
-    """Return a seed for one purpose, independent of those for others."""
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0] >> 1)
-
-
 def hashed(settings: Any, parts: Sequence[Transitions | None] = ()) -> str:
     """Return a hash of settings and data.
 

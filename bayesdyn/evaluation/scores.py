@@ -11,11 +11,13 @@ from bayesdyn.codec import BaseCodec
 from bayesdyn.data import Transitions
 from bayesdyn.distributions import Predictive
 from bayesdyn.evaluation.candidates import Candidate
-from bayesdyn.evaluation.decisions import Anchor, DecisionTask, decision_anchor, decisions
+from bayesdyn.evaluation.decided import Anchor
+from bayesdyn.evaluation.decisions import DecisionTask, decision_anchor, decisions
 from bayesdyn.evaluation.fan import fan
 from bayesdyn.evaluation.open_loop import OpenLoop, Scale
-from bayesdyn.evaluation.parts import Findings, Part, hashed, options, stream
+from bayesdyn.evaluation.parts import Findings, Part, hashed, options
 from bayesdyn.evaluation.scoring import HeldOut, Model, by_horizon, detection, one_step, pointwise, ranking_by_horizon
+from bayesdyn.evaluation.seeds import seeded, stream
 from bayesdyn.evaluation.skill import Reference
 from bayesdyn.evaluation.skill import references as horizon_references
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, RECALIBRATED, TEST, TRAIN, Row
@@ -87,7 +89,7 @@ class Scores(Part):
         model = candidate.model(codec) if adjustable is None else adjustable
         fit = model.fit(
             self.train,
-            generator=torch.Generator().manual_seed(stream(seed, _FIT)),
+            generator=seeded(seed, _FIT),
             progress=lambda done, total, figures: tell("fit", done, total),
         )
         found = Findings(warnings=list(fit.warnings))
@@ -131,7 +133,7 @@ class Scores(Part):
 
     def _test(self, found: Findings, model: Model, codec: BaseCodec, test: HeldOut, row: Row) -> tuple[Predictive, Tensor]:
         """Score one test one step ahead and by horizon; return the predictive and y."""
-        null = torch.Generator().manual_seed(stream(row.seed, _NULL))
+        null = seeded(row.seed, _NULL)
         rows, predictive, y = one_step(model, codec, test, row, self.replicates, null)
         scale = Scale.of(codec, self.train, test.transitions)
         rolled = stream(row.seed, _OPEN_LOOP)

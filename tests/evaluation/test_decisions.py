@@ -9,7 +9,8 @@ import torch
 
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
-from bayesdyn.evaluation.decisions import DecisionTask, decide, decision_anchor, decision_rows, rows_of
+from bayesdyn.evaluation.decided import rows_of
+from bayesdyn.evaluation.decisions import DecisionTask, decide, decision_anchor, decision_rows
 from bayesdyn.evaluation.plan_scores import exploitation_gap, plan_spearman, return_pit, return_scale
 from bayesdyn.evaluation.recording import Recording
 from bayesdyn.evaluation.table import Row
