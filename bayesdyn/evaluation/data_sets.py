@@ -1,7 +1,7 @@
 """Data for a comparison, cut by episodes into what is learned from, calibrated on and tested on: `DataSet` and its sources."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from os import PathLike
@@ -69,30 +69,22 @@ def quarter_drone_set() -> DataSet:
 
 
 def ball_hoop_set() -> DataSet:
-    """Return the real ball in a hoop: small commands of the first half to learn from, of the second to test on, large ones a shift.
+    """Return the real ball in a hoop: small commands to learn from, calibrate and test on, large ones a shift.
 
-    A command is held for 5 s, and holds in a row that are all small, |u| <= 0.5, or all large are an episode. Of the second half's
-    small ones every third is for calibration.
+    A command is held for 5 s, and holds in a row that are all small, |u| <= 0.5, or all large are an episode. Episodes of the whole
+    log are shared out, because the commands of its second half are those of the first with the other sign: a model that was
+    learned from the first half alone has seen no negative one.
 
     >>> data = ball_hoop_set()
     >>> bool(data.train.action.abs().max() <= 0.5), bool(data.shifted["large commands"].action.abs().min() > 0.5)
     (True, True)
     """
-    log = ball_hoop()
-    halves = [log.slice(0.0, 405.0), log.slice(405.0, float(log.time[-1]) + 1.0)]  # cut where a hold ends
-    first, second = (_runs(lagged(half, LAGS, LAGS)) for half in halves)
-    small = [run for run in second if bool(run.action[0].abs() <= _SMALL)]
-    train = Transitions.concat([run for run in first if bool(run.action[0].abs() <= _SMALL)])
-    return DataSet(
-        "ball-hoop",
-        train,
-        Transitions.concat([run for number, run in enumerate(small) if number % 3]),
-        partial(LagCodec, LAGS, LAGS),
-        _unseen(Transitions.concat(small[::3]), train),
-        {"large commands": Transitions.concat([run for run in second if bool(run.action[0].abs() > _SMALL)])},
-        lagged=True,
-        note="learned from commands up to 0.5 in the first half, calibrated and tested on those of the second; larger are a shift",
+    runs = _runs(lagged(ball_hoop(), LAGS, LAGS))
+    small, large = (
+        Transitions.concat([run for run in runs if bool(run.action[0].abs() <= _SMALL) == wanted]) for wanted in (True, False)
     )
+    found = _shared_out("ball-hoop", small, partial(LagCodec, LAGS, LAGS), 0, deep=True)
+    return replace(found, shifted={"large commands": large}, note=f"commands up to 0.5, {found.note}; larger ones are a shift")
 
 
 def cube_toss_set(path: str | PathLike[str], episodes: int = 60) -> DataSet:
@@ -107,16 +99,8 @@ def cube_toss_set(path: str | PathLike[str], episodes: int = 60) -> DataSet:
     wild = [toss for toss, e in zip(tosses, energy, strict=True) if e >= energy.quantile(_ENERGETIC)]
     kept = _spaced(calm, episodes)
     found = episodes_set("cube-tosses", kept, lambda: Codec(ignore=[0, 1]), seed=0)
-    wild = _spaced(wild, max(len(kept) // 4, 1))
-    return DataSet(
-        found.name,
-        found.train,
-        found.in_distribution,
-        found.codec,
-        found.calibration,
-        {"energetic tosses": Transitions.from_episodes(wild)},
-        note=f"{len(kept)} calm tosses, {found.note}; energetic ones are a shift",
-    )
+    energetic = Transitions.from_episodes(_spaced(wild, max(len(kept) // 4, 1)))
+    return replace(found, shifted={"energetic tosses": energetic}, note=f"calm tosses, {found.note}; energetic ones are a shift")
 
 
 def episodes_set(
@@ -165,7 +149,7 @@ def _shared_out(name: str, rows: Transitions, codec: Callable[[], BaseCodec], se
 
     held_out = None
     if len(order) - test - calibration >= calibration:
-        held_out = _unseen(part(order[test : test + calibration]), part(order[test + calibration :]))
+        held_out = _unseen(part(order[test : test + calibration]), part(order[test + calibration :]), part(order[:test]))
     calibration = calibration if held_out is not None else 0
     train = part(order[test + calibration :])
     note = (
@@ -194,17 +178,17 @@ def _cut(name: str, whole: Transitions, codec: Callable[[], BaseCodec], deep: bo
     if calibration:
         ends = [train + calibration * piece // _EPISODES for piece in range(_EPISODES + 1)]
         pieces = Transitions.concat([part(start, end) for start, end in pairwise(ends)])
-        held_out = _unseen(pieces, part(0, train))
+        held_out = _unseen(pieces, part(0, train), part(train + calibration, count))
     note = f"one recording: {train} rows to learn from, then {calibration} to calibrate on, the last {test} to test on"
     return DataSet(name, part(0, train), part(train + calibration, count), codec, held_out, lagged=deep, note=note)
 
 
-def _unseen(held_out: Transitions, train: Transitions) -> Transitions | None:
-    """Return the rows that training does not have, to a float's digits, None if too few for a calibration are left.
+def _unseen(held_out: Transitions, *others: Transitions) -> Transitions | None:
+    """Return the rows that other parts do not have, to a float's digits, None if too few for a calibration are left.
 
-    Quantised logs of a system at rest repeat their rows, and no calibration takes rows that a fit has seen.
+    Quantised logs of a system at rest repeat their rows, and no calibration takes rows that a fit or a test has.
     """
-    seen = {row.tobytes() for row in _numbers(train)}
+    seen = {row.tobytes() for other in others for row in _numbers(other)}
     fresh = torch.tensor([row.tobytes() not in seen for row in _numbers(held_out)])
     if int(fresh.sum()) < _ROWS or len(held_out.episode[fresh].unique()) < _EPISODES:
         return None

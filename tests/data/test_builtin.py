@@ -81,6 +81,7 @@ def test_the_hoop_is_as_documented():
     holds = log.input.reshape(-1, 50)  # 50 samples each
     assert (holds == holds[:, :1]).all()
     assert (holds[1:, 0] != holds[:-1, 0]).all()
+    torch.testing.assert_close(holds[81:162, 0], -holds[:81, 0])
     assert "8,150 samples" in (resources.files("bayesdyn.data") / "ball_hoop" / "README.md").read_text()
 
 
