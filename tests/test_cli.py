@@ -368,3 +368,21 @@ def test_compare_without_ray_names_its_extra(tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert "bayesdyn[ray]" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_compare_plans_in_the_environment_that_its_data_are_from(tmp_path, monkeypatch):
+    asked = []
+
+    def record(makers, train, *data, **options):
+        asked.append((train, options["decisions"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayesdyn.cli.comparing.compare_posteriors", record)
+    assert run("compare", "cart-pole", "--out", tmp_path, "--episodes", 4, "--decisions").exit_code == 130
+    ((train, task),) = asked
+    assert task.planner == presets.task(CARTPOLE_ID).planner
+    assert task.starts.shape == (40, train.state_size)  # all states of the one test episode
+    assert not torch.isin(task.starts, train.state).any()
+    nowhere = run("compare", "quarter-drone", "--out", tmp_path, "--decisions")
+    assert nowhere.exit_code == 2
+    assert "quarter-drone" in nowhere.stderr

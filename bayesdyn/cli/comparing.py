@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import torch
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -17,11 +18,13 @@ from bayesdyn.evaluation import (
     ActiveLearning,
     CellProgress,
     Comparison,
+    DecisionTask,
     Disentanglement,
     InProcess,
     Processes,
     Ray,
     Workers,
+    simulated_decisions,
 )
 from bayesdyn.evaluation import compare as compare_posteriors
 from bayesdyn.evaluation.data_sets import DataSet
@@ -35,6 +38,7 @@ from bayesdyn.report.comparing import comparison_table
 from bayesdyn.rollout import Mean, TSInf
 
 DRONE = "quarter-drone"
+_STARTS = 50  # of decisions
 _FROM_CLASS = {"gp": "ExactGP", "ensemble": "BootstrapEnsemble"}
 
 Makers = Mapping[str, Callable[[], Posterior]]
@@ -68,6 +72,9 @@ def compare(
     active_learning: Annotated[
         bool, typer.Option("--active-learning", help="Also learn from few rows that the model asks for: is it worth asking?")
     ] = False,
+    decisions: Annotated[
+        bool, typer.Option("--decisions", help="Environment: also plan with each model. Does a plan earn what it promises?")
+    ] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Fits at once, each in a process of its own.", show_default="1")] = None,
     ray: Annotated[
         str | None,
@@ -92,6 +99,8 @@ def compare(
 
       bayesdyn compare pendulum --behaviour ou --episodes 30
 
+      bayesdyn compare cart-pole --decisions --posterior ensemble
+
       bayesdyn compare arm.csv --time t --output angle --input volt --lags 4 --rate 20
     """
     options = SourceOptions(
@@ -113,7 +122,12 @@ def compare(
     console.print(f"{found.name}: {found.note}.", highlight=False, soft_wrap=True)
     makers = line_up(posterior, rows=len(found.train), lagged=found.lagged)
     folder = out or Path("runs") / f"compare-{folder_name(found.name)}"
-    asked = Asked(Disentanglement() if toy else None, ActiveLearning() if active_learning else None, workers_of(jobs, ray, threads))
+    asked = Asked(
+        Disentanglement() if toy else None,
+        ActiveLearning() if active_learning else None,
+        decisions_of(found) if decisions else None,
+        workers_of(jobs, ray, threads),
+    )
     compared = watched(lambda tell: _compare(found, makers, range(seed, seed + seeds), folder, tell, asked))
     console.print(terminal_table(compared))
     where_to_look(write_report(folder / "report.html", {}, compared))
@@ -124,6 +138,7 @@ class Asked(NamedTuple):
 
     toy: Disentanglement | None
     active_learning: ActiveLearning | None
+    decisions: DecisionTask | None
     workers: Workers
 
 
@@ -132,6 +147,16 @@ def workers_of(jobs: int | None, ray: str | None, threads: int) -> Workers:
     if ray is not None:
         return Ray(ray, jobs, threads)
     return InProcess(threads) if jobs is None or jobs == 1 else Processes(jobs, threads)
+
+
+def decisions_of(data: DataSet) -> DecisionTask:
+    """Return decisions in the simulated environment that the data are from, from states that were held out.
+
+    Raises `UnknownNameError` for data of anything else, and `ConfigurationError` for an environment whose plant is not known.
+    """
+    states = data.in_distribution.state
+    spaced = torch.linspace(0, len(states) - 1, min(_STARTS, len(states))).round().long()
+    return simulated_decisions(presets.task(data.name), states[spaced])
 
 
 @dataclass

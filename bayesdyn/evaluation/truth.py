@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from bayesdyn.distributions import Gaussian
@@ -57,35 +58,37 @@ def plant_dynamics(env: gymnasium.Env[Any, Any]) -> PlainDynamics:
     >>> plant_dynamics(make(CARTPOLE_ID))(torch.zeros(1, 4), torch.zeros(1, 1)).mean.shape
     torch.Size([1, 4])
     """
+    return known_dynamics(_Saturated(_plant(env)))
+
+
+def _plant(env: gymnasium.Env[Any, Any]) -> PlantEnv:
     inner = env.unwrapped
     if not isinstance(inner, PlantEnv) or inner.plant.observation_names != inner.plant.state_names:
         raise ConfigurationError(
             f"{type(inner).__name__} is no plant whose whole state is observed; give a DecisionTask true dynamics of your own, "
             "with known_dynamics(step)"
         )
-    return known_dynamics(_Saturated(inner))
+    return inner
 
 
-def simulated_decisions(task: Task, starts: int = 50, seed: int = 0, **options: Any) -> DecisionTask:
-    """Return the decisions of a preset whose plant is known: its planner, reward and draws, from start states of the environment.
+def simulated_decisions(task: Task, starts: Float[Tensor, "B S"], **options: Any) -> DecisionTask:
+    """Return the decisions of a preset whose plant is known: its planner, reward and draws, from these states.
 
-    `options` are further ones of `DecisionTask`, such as `objectives`, or others than the preset's. Raises what `plant_dynamics`
-    raises.
+    Held-out states are good starts: a model is asked where it has seen data, and where there is something to decide. `options` are
+    further ones of `DecisionTask`, such as `objectives`, or others than the preset's. Raises what `plant_dynamics` raises.
 
     >>> from bayesdyn import presets
-    >>> found = simulated_decisions(presets.icem("bayesdyn/CartPoleSwingUp-v0"), starts=3)
-    >>> found.starts.shape, found.planner.horizon
-    (torch.Size([3, 4]), 12)
+    >>> found = simulated_decisions(presets.icem("bayesdyn/CartPoleSwingUp-v0"), torch.zeros(3, 4))
+    >>> found.space.size, found.planner.horizon
+    (1, 12)
     """
-    env = task.make_env()
-    truth = plant_dynamics(env)
-    states = [torch.from_numpy(env.reset(seed=seed + number)[1]["state"]) for number in range(starts)]
-    limit = env.unwrapped.action_limit  # type: ignore[attr-defined]
+    env = _plant(task.make_env())
+    limit = env.action_limit
     made = DecisionTask(
-        truth,
+        plant_dynamics(env),
         task.reward,
         Box.of((-limit).tolist(), limit.tolist()),
-        torch.stack(states),
+        starts,
         task.planner,
         termination=task.environment.termination,
         discount=task.discount,
