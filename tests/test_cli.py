@@ -314,7 +314,7 @@ def test_demo_goes_on_after_a_kill(demo, tmp_path):
 
 def test_report_is_rebuilt_from_folders(demo, tmp_path):
     folder, _ = demo
-    page = tmp_path / "pages" / "again.html"
+    page = folder / "again.html"
     result = run("report", "--threads", 1, folder / "gp", folder / "ensemble", folder / "quarter-drone", "--out", page)
     assert result.exit_code == 0, result.output
     assert page.read_text(encoding="utf-8") == (folder / "report.html").read_text(encoding="utf-8")

@@ -108,7 +108,7 @@ def _say_what_came_out(name: str, run: Run) -> None:
 
 
 def _finish(out: Path, runs: Mapping[str, Run], compared: Comparison) -> None:
-    page = write_report(out / "report.html", runs, compared)
+    page = write_report(out / "report.html", runs, compared, results=out / "quarter-drone" / "results.csv")
     console.rule(align="left")
     for name, run in runs.items():
         picture = out / name / "pictures" / f"trial-{run.trials[-1].index:03d}.gif"

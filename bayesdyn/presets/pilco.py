@@ -40,7 +40,7 @@ class LiftedCost:
 class FirstPolicy:
     """Draws the policies of a scenario from which a search starts; a dataclass, so that a run's folder says which these are.
 
-    >>> FirstPolicy(scenarios["pendulum"], Scenario.policy)(torch.Generator())(torch.zeros(2).double()).shape
+    >>> FirstPolicy(pilco("pendulum").scenario, Scenario.policy)(torch.Generator())(torch.zeros(2).double()).shape
     torch.Size([1])
     """
 

@@ -52,6 +52,7 @@ def finished(folder):
     return len(list((folder / "cells").glob("*.npz")))
 
 
+@pytest.mark.slow
 def test_killed_at_ten_moments_and_resumed_it_has_the_same_table(tmp_path, monkeypatch):
     """The moments are drawn from ten equal parts of what an undisturbed run takes."""
     monkeypatch.setenv("PYTHONPATH", PATH)  # by which the server that processes are forked from finds the modules
