@@ -1,5 +1,6 @@
 """What a person sees of a loop while it works."""
 
+from contextlib import ExitStack
 from types import TracebackType
 
 from rich.console import Console
@@ -36,6 +37,53 @@ class Monitor:
 
     def trial_finished(self, trial: Trial) -> None:
         """A trial has ended and is on disk."""
+
+
+class Monitors(Monitor):
+    """Several monitors at once: each is told everything.
+
+    >>> with Monitors(Monitor(), Monitor()) as monitor:
+    ...     monitor.trial_started(0, 1, None)
+    """
+
+    def __init__(self, *monitors: Monitor) -> None:
+        self.monitors = monitors
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Monitors":
+        with ExitStack() as stack:
+            for monitor in self.monitors:
+                stack.enter_context(monitor)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def trial_started(self, index: int, trials: int, steps: int | None) -> None:
+        """Tell all."""
+        for monitor in self.monitors:
+            monitor.trial_started(index, trials, steps)
+
+    def fitting(self, done: int, steps: int, figures: dict[str, float]) -> None:
+        """Tell all."""
+        for monitor in self.monitors:
+            monitor.fitting(done, steps, figures)
+
+    def improving(self, done: int, steps: int, figures: dict[str, float]) -> None:
+        """Tell all."""
+        for monitor in self.monitors:
+            monitor.improving(done, steps, figures)
+
+    def stepped(self, step: int, figures: dict[str, float]) -> None:
+        """Tell all."""
+        for monitor in self.monitors:
+            monitor.stepped(step, figures)
+
+    def trial_finished(self, trial: Trial) -> None:
+        """Tell all."""
+        for monitor in self.monitors:
+            monitor.trial_finished(trial)
 
 
 class RichMonitor(Monitor):

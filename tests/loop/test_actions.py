@@ -67,9 +67,18 @@ class Switched(PointMass):
             self.action_space = discrete
 
 
-def test_discrete_actions_are_learned_and_planned() -> None:
+DISCRETE = [
+    bd.planners.DiscreteCEM(horizon=6, candidates=40, elites=8),
+    bd.planners.DiscreteMPPI(horizon=6, candidates=100),
+    bd.planners.RandomShooting(horizon=6, candidates=200),
+]
+
+
+@pytest.mark.parametrize("planner", DISCRETE, ids=lambda planner: type(planner).__name__)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_discrete_actions_are_learned_and_planned(planner: bd.planners.Planner) -> None:
     model = bd.DynamicsModel(bd.Codec(choices={0: 3}), ConjugateRegression())
-    agent = bd.MPC(model, bd.planners.DiscreteCEM(horizon=6, candidates=40, elites=8), reward, draws=2)
+    agent = bd.MPC(model, planner, reward, draws=2)
     env = Switched()
     run = bd.learn(env, model, agent, trials=2)
     assert {float(a) for trial in run.trials for a in trial.episode.actions.flatten()} <= {0.0, 1.0, 2.0}
