@@ -20,12 +20,13 @@ from bayesdyn.evaluation.scoring import HeldOut, Model, by_horizon, detection, o
 from bayesdyn.evaluation.seeds import seeded, stream
 from bayesdyn.evaluation.skill import Reference
 from bayesdyn.evaluation.skill import references as horizon_references
+from bayesdyn.evaluation.speed import speed_rows
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, RECALIBRATED, TEST, TRAIN, Row
 from bayesdyn.evaluation.workers import Tell, Workers
 from bayesdyn.model import DynamicsModel
 from bayesdyn.posteriors.base import FitReport
 
-_FIT, _NULL, _OPEN_LOOP, _FAN, _RANKING = range(5)
+_FIT, _NULL, _OPEN_LOOP, _FAN, _RANKING, _SPEED = range(6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,7 @@ class Scores(Part):
             )
         inside = predictives.pop(IN_DISTRIBUTION)
         found.add(detection(row, inside, predictives))
+        found.add(speed_rows(row, model, self.train, seeded(row.seed, _SPEED)))
 
     @torch.no_grad()
     def _recalibrated(self, found: Findings, model: DynamicsModel, codec: BaseCodec, row: Row, tell: Tell) -> None:

@@ -16,7 +16,7 @@ ONE_STEP = "predictive"
 ALL_OUTPUTS = "all"
 TRAIN, TEST, RECALIBRATED = "train", "test", "recalibrated"
 
-TIMINGS = frozenset({"fit_seconds"})
+TIMINGS = frozenset({"fit_seconds", "draw_seconds", "step_seconds"})
 """The metrics that a clock measures: all others are the same, to the last digit, whenever and wherever they are computed."""
 
 

@@ -152,6 +152,6 @@ def _toy(of: Compared) -> Section | None:
     intro = (
         "Data with a gap and known noise. Strong: the mean; thin lines: functions drawn, one θ each; dark band: epistemic, ± 2 "
         "std; "
-        "pale: with noise. Dashed is the truth, dotted its noise, ± 2 std."
+        f"pale: with noise. Dashed is the truth, dotted its noise, ± 2 std. In grey the epistemic band of {of.reference}."
     )
     return Section("Over one input", intro, pictures, [table] if table is not None else [])

@@ -1,7 +1,7 @@
 """The table on top of a comparison: posteriors against scores, differences to a reference, the best and what is tied with it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bayesdyn.evaluation.compare import REFERENCES
@@ -11,7 +11,7 @@ from bayesdyn.report.compared import Compared
 from bayesdyn.report.content import Cell, Table
 
 Badness = Callable[[float], float]
-_FIT = Query("fit_seconds", horizon=0, propagation="", split="train")
+_CLOCKS = {"fit (s)": ("fit_seconds", 1, 1.0), "draw (µs)": ("draw_seconds", 0, 1e6), "step (µs)": ("step_seconds", 2, 1e6)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,12 @@ def ranking_columns(of: Compared) -> list[Column]:
         query = Query("auroc", shift=shift)
         columns.append(Column(f"AUROC, {of.data.shift(shift)}", query, 2, badness=large, references=False))
     columns += _decisions(of)
-    return [*columns, Column("fit (s)", _FIT, 1, references=False)]
+    return [*columns, *_clocks()]
+
+
+def _clocks() -> Iterator[Column]:
+    for title, (metric, digits, factor) in _CLOCKS.items():
+        yield Column(title, Query(metric, horizon=0, propagation="", split="train"), digits, factor, references=False)
 
 
 def _decisions(of: Compared) -> list[Column]:
@@ -145,7 +150,8 @@ def _caption(of: Compared) -> str:
     return (
         f"{seeds} {marks} Linear regression and persistence are bars to be beaten and take no part in the ranking. Below a "
         "coverage: "
-        "where a right model would land (5 to 95 %). NLL and AUSE are one step ahead, CRPS skill is against linear regression."
+        "where a right model would land (5 to 95 %). NLL and AUSE are one step ahead, CRPS skill is against linear regression. "
+        "A draw is one θ of 16, a step one state of 16 x 64, where the comparison ran."
     )
 
 

@@ -21,13 +21,14 @@ _TITLES = {
     "epistemic_ratio": "epistemic, noise doubled",
 }
 _DRAWS = 12
+Arrays = Mapping[str, series.Array]
 
 
 def toy_pictures(of: Compared) -> list[Picture]:
-    """Return for each posterior what it believes over one input, from its first seed."""
-    return [
-        _over_one_input(of, name, arrays) for name in of.learned if (arrays := optional_series.toy(of.comparison, name)) is not None
-    ]
+    """Return for each posterior what it believes over one input, from its first seed, over the outline of the reference."""
+    found = {name: arrays for name in of.learned if (arrays := optional_series.toy(of.comparison, name)) is not None}
+    outline = found.get(of.reference)
+    return [_over_one_input(of, name, arrays, None if name == of.reference else outline) for name, arrays in found.items()]
 
 
 def variance_pictures(of: Compared) -> list[Picture]:
@@ -71,12 +72,11 @@ def toy_table(of: Compared) -> Table | None:
     return Table("toy", ("", *(_TITLES[metric] for metric in known)), rows, f"Marked: within the proposed bounds. {bounds}.")
 
 
-def _over_one_input(of: Compared, name: str, arrays: Mapping[str, series.Array]) -> Picture:
+def _over_one_input(of: Compared, name: str, arrays: Arrays, reference: Arrays | None) -> Picture:
     colour, x = of.style(name).colour, arrays["x"]
-    total = np.sqrt(arrays["epistemic_std"] ** 2 + arrays["aleatoric_std"] ** 2)
     areas = [
         area(x, arrays["mean"] - 2 * std, arrays["mean"] + 2 * std, shade(colour, percent))
-        for std, percent in ((total, 16), (arrays["epistemic_std"], 30))
+        for std, percent in ((_total(arrays), 16), (arrays["epistemic_std"], 30))
     ]
     paths = [_path(x, draw, colour, 0.7) for draw in arrays["draws"][:_DRAWS]]
     points = {
@@ -92,6 +92,7 @@ def _over_one_input(of: Compared, name: str, arrays: Mapping[str, series.Array])
         {"type": "scatter", "hoverinfo": "skip", **points},
         *dashed,
         _path(x, arrays["true_mean"], INK, 1.6, "dash"),
+        *([] if reference is None else _outline(reference)),
         _path(x, arrays["mean"], colour, 2.2),
     ]
     reach = 1.15 * float(np.abs(arrays["rows_y"]).max())
@@ -104,6 +105,15 @@ def _over_one_input(of: Compared, name: str, arrays: Mapping[str, series.Array])
     alt = f"{name} over one input: the epistemic variance in the gap between the data is {ratio:.2g} times that beside it."
     reading = f"In the gap the epistemic variance is {ratio:.2g} times that where there are data."
     return picture(Plot(data, axes, owner=name), f"toy-{name}", name, reading, alt, "disentanglement")
+
+
+def _outline(arrays: Arrays) -> list[Trace]:
+    """Where another posterior has its mean ± 2 epistemic std."""
+    return [_path(arrays["x"], arrays["mean"] + sign * 2 * arrays["epistemic_std"], MUTED, 1.4) for sign in (-1, 1)]
+
+
+def _total(arrays: Arrays) -> series.Array:
+    return np.hypot(arrays["epistemic_std"], arrays["aleatoric_std"])
 
 
 def _path(x: series.Array, y: series.Array, colour: str, width: float, dash: str = "solid") -> Trace:

@@ -51,6 +51,8 @@ def _usual(name, seed, random):
     rows = [
         row(name, seed, "nll", NLL[name][seed], output="all"),
         row(name, seed, "fit_seconds", 2.0, horizon=0, propagation="", output="all", split="train"),
+        row(name, seed, "draw_seconds", 3e-6, horizon=0, propagation="", output="all", split="train"),
+        row(name, seed, "step_seconds", 2.5e-7, horizon=0, propagation="", output="all", split="train"),
         row(name, seed, "nrmse", 0.3),
         row(name, seed, "crps", 0.2 + 0.1 * NLL[name][seed]),
         row(name, seed, "mace", 0.03, null=(0.01, 0.02)),

@@ -117,7 +117,7 @@ def test_the_table_marks_the_best_and_what_is_tied_with_it(comparison):
     ten = table.columns.index("90 % coverage, 10 steps (%)")
     assert rows["ensemble"][ten].text == "60.0"
     assert rows["ensemble"][ten].note == "80.0 to 97.0"
-    assert table.columns[-2:] == ("exploitation gap", "fit (s)")
+    assert table.columns[-4:] == ("exploitation gap", "fit (s)", "draw (µs)", "step (µs)")
 
 
 def test_one_seed_makes_no_claim_about_chance(tmp_path):
