@@ -17,9 +17,12 @@ from torch import Tensor
 from bayesdyn.agents import Agent, Thought
 from bayesdyn.data import Episode, Transitions
 from bayesdyn.data.collection import NumpyPolicy
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.loop.actions import Actions
 from bayesdyn.loop.monitor import Monitor
 from bayesdyn.loop.student import Student
+
+_ENDLESS = 50_000
 
 
 class Actor(ABC):
@@ -187,11 +190,19 @@ class Log:
 
 
 def run_trial(env: gymnasium.Env[Any, Any], actions: Actions, actor: Actor, seed: int, monitor: Monitor) -> Log:
-    """Reset the environment with `seed` and act until the episode ends."""
+    """Reset the environment with `seed` and act until the episode ends.
+
+    Raises `ConfigurationError` for an episode of more than 50,000 steps: it would never end.
+    """
     observation, _ = env.reset(seed=seed)
     log = Log([_copy(observation)])
     over = False
     while not over:
+        if len(log.actions) == _ENDLESS:
+            raise ConfigurationError(
+                f"the episode has not ended after {_ENDLESS} steps; wrap the environment in "
+                "gymnasium.wrappers.TimeLimit(env, steps), or register it with max_episode_steps"
+            )
         action = actions.translate(actor.act(_copy(observation), len(log.actions)))
         observation, reward, log.terminated, truncated, info = env.step(action)
         over = bool(log.terminated or truncated)

@@ -62,7 +62,7 @@ def learn(
     observation of each controlled trial, before plans are timed: `agent.warm_up` for an `MPC` with a latency.
 
     Raises `ConfigurationError` for environments without bounded actions (a vector Box, Discrete or MultiDiscrete) or vector
-    observations and for a folder that holds another run, `FileError` for a damaged one.
+    observations, for an episode that does not end and for a folder that holds another run, `FileError` for a damaged one.
 
     >>> import bayesdyn as bd
     >>> from bayesdyn.networks.training import Training
@@ -92,6 +92,8 @@ def learn(
     }
     if refit_every is not None:  # so that folders of runs that never asked for it are taken up as before
         settings["refit_every"] = refit_every
+    if env.spec and env.spec.additional_wrappers:
+        settings["environment_wrappers"] = [[each.name, describe(each.kwargs)] for each in env.spec.additional_wrappers]
     record = Run.start(run, {**_describe(env, model, agent), **settings})
     last = initial + trials
     for index in range(len(record.trials), last):

@@ -222,7 +222,8 @@ def _fit(values: Tensor, shape: torch.Size, what: str) -> Tensor:
         return values.expand(shape)
     except RuntimeError as error:
         raise ShapeError(
-            f"{what} has to return the shape {list(shape)} or one that expands to it; got {list(values.shape)}"
+            f"{what} has to return the shape {list(shape)} or one that expands to it; got {list(values.shape)}; "
+            "coordinates are the last axis, as in next_state[..., 0]: all axes before it are trajectories and candidates"
         ) from error
 
 

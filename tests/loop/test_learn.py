@@ -20,7 +20,7 @@ from reference_posteriors import ConjugateRegression
 import bayesdyn as bd
 from bayesdyn.errors import ConfigurationError
 from bayesdyn.gaussian_processes.training import GPTraining
-from bayesdyn.loop import Monitor, Run, Trial, learn
+from bayesdyn.loop import Monitor, Run, Trial, acting, learn
 from bayesdyn.loop.acting import Pilot
 from bayesdyn.networks.training import Training
 
@@ -335,6 +335,15 @@ def test_environments_that_cannot_be_planned_in_are_refused(env: type[PointMass]
     with pytest.raises(ConfigurationError, match=message):
         learn(env(), model, make_agent(model), trials=1, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_episode_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a time limit the first trial would go on for ever and say nothing."""
+    monkeypatch.setattr(acting, "_ENDLESS", 20)
+    model = make_model()
+    with pytest.raises(ConfigurationError, match=r"not ended after 20 steps.*TimeLimit"):
+        learn(PointMass(steps=21), model, make_agent(model), trials=0)
+    assert len(learn(PointMass(steps=20), model, make_agent(model), trials=0).trials[0].episode) == 20
 
 
 @pytest.mark.parametrize("options", [{"trials": -1}, {"initial": 0}, {"replan_every": 0}, {"seed": -1}])

@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from point_mass import PointMass, assert_same_trials, make_agent, make_model, run_loop
@@ -83,6 +85,19 @@ def test_another_agent_or_posterior_wants_another_folder(folder: Path) -> None:
     gp = make_model(bd.posteriors.ExactGP())
     with pytest.raises(ConfigurationError, match=r"posterior.class: 'ConjugateRegression' there, 'ExactGP' now"):
         learn(PointMass(), gp, make_agent(gp), trials=1, run=folder)
+
+
+def test_another_wrapper_wants_another_folder(tmp_path: Path) -> None:
+    """A wrapper changes what an action does, so a run does not go on under another one, nor under the same with other options."""
+
+    def run(limit: float) -> Run:
+        model, env = make_model(), gymnasium.make("Pendulum-v1", max_episode_steps=4)
+        bound = np.full(1, limit, np.float32)
+        return learn(gymnasium.wrappers.RescaleAction(env, -bound, bound), model, make_agent(model), trials=0, run=tmp_path)
+
+    assert len(run(1.0).trials) == len(run(1.0).trials) == 1
+    with pytest.raises(ConfigurationError, match=r"environment_wrappers: .*RescaleAction"):
+        run(2.0)
 
 
 @pytest.mark.parametrize("name", ["trials/001.safetensors", "trials/002.safetensors"])

@@ -326,7 +326,9 @@ def test_errors_say_what_came_and_what_was_wanted() -> None:
         roll(particles=0)
     with pytest.raises(ConfigurationError, match=r"after_done=-1.0 wants a termination"):
         roll(after_done=-1.0)
-    with pytest.raises(ShapeError, match=r"the reward has to return the shape \[1, 1, 4\].*got \[1, 1, 4, 1\]"):
+    with pytest.raises(
+        ShapeError, match=r"the reward has to return the shape \[1, 1, 4\].*got \[1, 1, 4, 1\].*next_state\[\.\.\., 0\]"
+    ):
         roll(start=torch.zeros(4, 1), gain=lambda s, a, after: after)
     with pytest.raises(ShapeError, match=r"the termination has to return"):
         roll(start=torch.zeros(4, 1), termination=lambda s, a, after: after > 0)
