@@ -78,13 +78,13 @@ def experiment(seed: int) -> Result:
 
 def draw(result: Result) -> Figure:
     """Draw the four steps in the upper row; below, where the balls end and how wide a drifting boat's future is."""
-    figure = Figure((13, 6.6), layout="constrained")
+    figure = Figure((11.6, 5.8), layout="constrained")
     grid = figure.add_gridspec(2, 4)
     functions, paths, returns, value = (figure.add_subplot(grid[0, i]) for i in range(4))
     ends, widths = figure.add_subplot(grid[1, :2]), figure.add_subplot(grid[1, 2:])
-    functions.plot(np.linspace(-1.4, 1.4, 101), result.functions[:40].T, color=PALETTE[0], linewidth=0.6, alpha=0.5)
+    functions.plot(np.linspace(-1.4, 1.4, 101), result.functions[:20].T, color=PALETTE[0], linewidth=0.6, alpha=0.5)
     functions.plot(*result.data.T, "o", color=NEUTRAL, markersize=3)
-    for path in result.paths.T[:60]:
+    for path in result.paths.T[:30]:
         paths.plot(path, color=PALETTE[5 if path[-1] > 0 else 3], linewidth=0.7, alpha=0.6)
     best = int(result.returns.mean(0).argmax())
     for k, label, shade in ((NONE, "no push", NEUTRAL), (best, f"push {PUSHES[best]:.1f}", PALETTE[0])):
