@@ -43,6 +43,10 @@ STUDIES: dict[str, Study] = {
         "examples.lecture.distribution_mismatch",
         "0.5 imagines a climb and falls, 1.0 recovers by its third trial, 1.5 stays up in its first",
     ),
+    "performance_gap": Study(
+        "examples.lecture.performance_gap",
+        "one network stops short of the ensemble, and SAC passes the one network, but with as many steps is far below the ensemble",
+    ),
     "cliff_edge": Study(
         "examples.lecture.cliff_edge",
         "ignorance keeps a distance from the edge that the mean model and more data do not; pessimism adds, optimism takes away",
