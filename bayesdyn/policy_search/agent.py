@@ -18,7 +18,7 @@ from bayesdyn.model import DynamicsModel
 from bayesdyn.objectives import ReturnVariance, split_variance
 from bayesdyn.planners import ActionSpace
 from bayesdyn.policies import Policy
-from bayesdyn.policy_search.objective import PolicyObjective
+from bayesdyn.policy_search.objective import Loss, PolicyObjective
 from bayesdyn.policy_search.optimisers import PolicyOptimiser, QuasiNewton
 from bayesdyn.progress import Progress
 from bayesdyn.rewards import Reward
@@ -42,12 +42,15 @@ class PolicyAgent(Agent):
     """Policy search between trials, as PILCO does it: fit, improve the policy under the model, act without planning.
 
     `make_policy(generator)` draws a policy to start from; later searches start from the last one, and from `restarts` fresh ones
-    beside it, of which the best by value is kept. Fresh ones cost a search each and are of use where the last one is stuck: they
-    are only tried where the new fit changes its expected cost by no more than the share `surprise`, so that nothing was learned
-    about it; an infinite `surprise` tries them at every search, the first included. `objective` says what is minimised and
-    `optimiser` how. `reward` is what the imagined trajectories, `draws` of them, are worth beside the environment's own.
+    beside it. Fresh ones cost a search each and are of use where the last one is stuck: they are only tried where the new fit
+    changes its expected cost by no more than the share `surprise`, so that nothing was learned about it; an infinite `surprise`
+    tries them at every search, the first included. Of several the one with the least J - κ std J is followed (`Loss.std`; κ is
+    `optimism`, and 0 compares by value): at κ > 0 what is known to be mediocre gives way to what may be good. `objective` says
+    what is minimised and `optimiser` how. `reward` is what the imagined trajectories, `draws` of them, are worth beside the
+    environment's own.
 
-    Raises `ConfigurationError` for negative restarts or surprise or draws below 1; `act` raises `NotFittedError` before `improve`.
+    Raises `ConfigurationError` for negative restarts, surprise or optimism or draws below 1; `act` raises `NotFittedError` before
+    `improve`.
     Source: Deisenroth & Rasmussen, ICML 2011, algorithm 1.
     """
 
@@ -58,6 +61,7 @@ class PolicyAgent(Agent):
     optimiser: PolicyOptimiser = field(default_factory=QuasiNewton)
     restarts: int = 0
     surprise: float = math.inf
+    optimism: float = 0.0
     draws: int = 10
     policy: Policy | None = field(default=None, init=False, repr=False)
     decision: Intention | None = field(default=None, init=False, repr=False)
@@ -65,14 +69,14 @@ class PolicyAgent(Agent):
     _expected: float = field(default=math.nan, init=False, repr=False)  # the policy's cost under the model that it comes from
 
     def __post_init__(self) -> None:
-        if min(self.restarts, self.surprise) < 0 or self.draws < 1:
+        if not min(self.restarts, self.surprise, self.optimism) >= 0 or self.draws < 1:
             raise ConfigurationError(
-                "PolicyAgent wants restarts and surprise >= 0 and draws >= 1; "
-                f"got {self.restarts}, {self.surprise} and {self.draws}"
+                "PolicyAgent wants restarts, surprise and optimism >= 0 and draws >= 1; "
+                f"got {self.restarts}, {self.surprise}, {self.optimism} and {self.draws}"
             )
 
     def improve(self, generator: torch.Generator | None = None, progress: Progress | None = None) -> Improvement:
-        """Search from the present policy and from `restarts` fresh ones; keep the best by value.
+        """Search from the present policy and from `restarts` fresh ones; keep the most promising.
 
         A present policy that the new fit can no longer judge is given up for a fresh one, with a warning. Raises `NumericalError`
         if the loss fails at every start.
@@ -91,15 +95,21 @@ class PolicyAgent(Agent):
             failed = (*failed, *again)
         if not searched:
             raise NumericalError("; ".join(failed))
-        found, self.policy = min(searched, key=lambda pair: pair[0].value)
-        self._expected = found.value
         expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
+        found, self.policy = self._most_promising(searched, expected)
+        self._expected = found.value
         metrics = {
             "predicted_cost": found.value,
             "policy_steps": float(found.steps),
             "policy_seconds": time.perf_counter() - began,
         }
         return Improvement(metrics, expected.predictions(self.policy), (*found.warnings, *failed))
+
+    def _most_promising(self, searched: list[tuple[Optimum, Policy]], expected: Loss) -> tuple[Optimum, Policy]:
+        """Return what has the least J - κ std J."""
+        if len(searched) == 1 or not self.optimism:
+            return min(searched, key=lambda pair: pair[0].value)
+        return min(searched, key=lambda pair: pair[0].value - self.optimism * float(expected.std(pair[1])))
 
     def _surprised(self, seed: int) -> bool:
         """Whether the new fit expects something else of the present policy than the fit did that it comes from.

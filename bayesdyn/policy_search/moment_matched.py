@@ -67,6 +67,12 @@ class MatchedLoss(Loss):
         mean, _ = self.costs(self.beliefs(policy))
         return torch.tensordot(self.weights.to(mean), mean, 1).mean()
 
+    def std(self, policy: Policy) -> Tensor:
+        """Return Σ_t γ^t √var c(s_t), averaged over start beliefs: that of J's steps if they went up and down together."""
+        with torch.no_grad():
+            _, var = self.costs(self.beliefs(policy))
+            return torch.tensordot(self.weights.to(var), var.clamp_min(0).sqrt(), 1).mean()
+
     def beliefs(self, policy: Policy) -> Belief:
         """Return the beliefs at t = 0, ..., T under the policy, whose factorisations are made once."""
         # A float32 start under a float64 policy would cost the beliefs their digits, and then their positive variances.

@@ -20,6 +20,10 @@ class Loss(ABC):
         """Return J, a scalar; raises `NumericalError` where the trajectory leaves the finite numbers."""
 
     @abstractmethod
+    def std(self, policy: Policy) -> Tensor:
+        """Return the standard deviation of the total cost under the model, or a bound above it; a scalar without a gradient."""
+
+    @abstractmethod
     def predictions(self, policy: Policy) -> dict[str, Tensor]:
         """Return what is expected at each step, [T+1, ...] each: cost_mean, cost_std, state_mean, state_std."""
 

@@ -75,6 +75,11 @@ class ParticleLoss(Loss):
         trajectory = self.trajectory(policy)
         return -trajectory.returns.mean()
 
+    def std(self, policy: Policy) -> Tensor:
+        """Return the standard deviation of the returns over all trajectories."""
+        with torch.no_grad():
+            return self.trajectory(policy).returns.std(correction=0)
+
     def trajectory(self, policy: Policy) -> Trajectory:
         """Return the trajectories under a policy."""
         settings = self.settings

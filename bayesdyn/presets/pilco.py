@@ -58,7 +58,8 @@ class PolicyTask(LearnedScenario):
 
     `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says
     how policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from; `restarts`
-    fresh ones are tried where a trial taught the model nothing about the last (`PolicyAgent.surprise`).
+    fresh ones are tried where a trial taught the model nothing about the last (`PolicyAgent.surprise`), and followed where their
+    cost less `optimism` times its std is the lower.
 
     >>> from bayesdyn import presets
     >>> presets.pilco("cart-pole").scenario.horizon
@@ -74,6 +75,7 @@ class PolicyTask(LearnedScenario):
     exploration: float = 0.0
     restarts: int = 2
     surprise: float = 0.1
+    optimism: float = 0.0
     warm_start: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -98,12 +100,14 @@ class PolicyTask(LearnedScenario):
             self.optimiser,
             self.restarts,
             self.surprise,
+            self.optimism,
         )
 
 
 def pilco(name: str, **changes: Any) -> PolicyTask:
     """Return PILCO in one of its scenarios: Gaussian processes, moments matched exactly, quasi-Newton on the policy.
 
+    A policy that is stuck gives way to a fresh one whose cost is lower by three stds at best (`PolicyAgent.optimism`).
     The pendulum's cost is the mean over its width, twice and four times that: with its own alone the first searches find no slope.
 
     `changes` replace fields of the `Scenario`, such as `basis=10`. Raises `UnknownNameError` for a scenario or field that is none.
@@ -120,7 +124,10 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
         objective=lambda scenario, cost: MomentMatched(cost, scenario.start, scenario.horizon),
         optimiser=QuasiNewton(chosen.searches, chosen.evaluations),
         widths=_WIDTHS.get(name),
+        optimism=_OPTIMISM,
     )
 
 
+# A stuck policy's trials go as the model expects and teach it nothing; only those of another one show the way.
+_OPTIMISM = 3.0
 _WIDTHS: Mapping[str, tuple[float, ...]] = {"pendulum": (0.5, 1.0, 2.0)}

@@ -257,6 +257,9 @@ def test_fresh_starts_are_tried_where_the_new_fit_says_nothing_new_of_the_policy
         def __call__(self, policy):
             return tensor(self.level)
 
+        def std(self, policy):
+            return tensor(0.0)
+
         def predictions(self, policy):
             return {}
 
@@ -280,6 +283,43 @@ def test_fresh_starts_are_tried_where_the_new_fit_says_nothing_new_of_the_policy
     assert optimiser.searches - 1 == searches
 
 
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_the_std_of_the_cost_is_the_closed_form_where_a_state_stays(discount: float) -> None:
+    """Without actions each step costs s_0², of variance 2v² + 4m²v; the std of 20,000 such sums has a relative s.e. below 0.01."""
+    still = LinearPolicy(tensor([[0.0]]), tensor([0.0]))
+    known = math.sqrt(2 * 0.25**2 + 4 * 0.25) * sum(discount**t for t in (1, 2, 3))
+    assert float(matched(discount=discount).std(still)) == pytest.approx(known, rel=1e-12)
+    if discount == 1.0:
+        assert float(particles(draws=20_000).std(still)) == pytest.approx(known, rel=0.05)
+
+
+@pytest.mark.parametrize(("optimism", "followed"), [(0.0, 0), (0.4, 0), (0.7, 1), (2.0, 2)])
+def test_a_policy_is_followed_for_what_it_may_be_worth(optimism: float, followed: int) -> None:
+    """Costs of 3, 4 and 7 with stds of 1, 3 and 5: lower bounds cross at κ = 1/2 and at κ = 3/2."""
+
+    class Known(Loss):
+        def __call__(self, policy):
+            return tensor([3.0, 4.0, 7.0])[int(policy.bias)]
+
+        def std(self, policy):
+            return tensor([1.0, 3.0, 5.0])[int(policy.bias)]
+
+        def predictions(self, policy):
+            return {}
+
+    class Objective(MomentMatched):
+        def of(self, model, generator):
+            return Known()
+
+    numbers = iter(range(3))
+    agent = make_agent(point_mass_model(), optimiser=Counting(), restarts=2, optimism=optimism)
+    agent.make_policy = lambda generator: LinearPolicy(tensor([[0.0]]), tensor([float(next(numbers))]))
+    agent.objective = Objective(COST, start(), 3)
+    improved = agent.improve(torch.Generator().manual_seed(0))
+    assert int(agent.policy.bias) == followed
+    assert improved.metrics["predicted_cost"] == [3.0, 4.0, 7.0][followed]
+
+
 def test_an_agent_without_a_policy_says_so() -> None:
     agent = make_agent(make_model())
     with pytest.raises(NotFittedError, match="improve"):
@@ -297,6 +337,9 @@ class Exploding(Loss):
     def __call__(self, policy):
         raise NumericalError("the predicted belief is not finite at step 2 of 3")
 
+    def std(self, policy):
+        return tensor(0.0)
+
     def predictions(self, policy):
         return {}
 
@@ -310,6 +353,9 @@ def test_adam_returns_parameters_at_which_the_loss_is_finite() -> None:
             if float(height.detach()) > 1:
                 raise NumericalError("the predicted trajectory is not finite")
             return -height
+
+        def std(self, policy):
+            return tensor(0.0)
 
         def predictions(self, policy):
             return {}
@@ -341,6 +387,9 @@ def test_a_policy_that_the_new_fit_cannot_judge_is_given_up_for_a_fresh_one() ->
             if size > 100:
                 raise NumericalError("the predicted belief is not finite at step 2 of 3")
             return size
+
+        def std(self, policy):
+            return tensor(0.0)
 
         def predictions(self, policy):
             return {}
