@@ -51,6 +51,10 @@ STUDIES: dict[str, Study] = {
         "examples.lecture.cliff_edge",
         "ignorance keeps a distance from the edge that the mean model and more data do not; pessimism adds, optimism takes away",
     ),
+    "output_entropy": Study(
+        "examples.lecture.output_entropy",
+        "one network is sure and wrong without data; ten say where the noise is, and apart from it where the data are not",
+    ),
     "four_steps": Study(
         "examples.lecture.four_steps",
         "TS1 is too narrow by the root of T to a tenth, and only moment matching puts balls between the valleys",
