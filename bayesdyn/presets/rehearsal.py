@@ -127,10 +127,10 @@ def real_rollouts(
 def rehearse(task: ScenarioTask, run: Run, *, count: int = 10) -> dict[int, Rehearsal]:
     """Return the rehearsal of each controlled trial of a run, by its index, and keep it in the run's folder, if there is one.
 
-    What is in the folder is not computed again. An agent that keeps no policy, or one whose run has no folder, is not let loose
-    again: the rehearsal then holds the trial's own cost only. Raises `FileError` for a damaged folder.
+    What is in the folder, of as many rollouts, is not computed again. An agent that keeps no policy, or one whose run has no
+    folder, is not let loose again: the rehearsal then holds the trial's own cost only. Raises `FileError` for a damaged folder.
     """
-    kept = rehearsals(run)
+    kept = {index: found for index, found in rehearsals(run).items() if len(found.furthest) in (0, count)}
     missing = [trial for trial in run.trials if trial.controlled and trial.index not in kept]
     if missing:
         model, env = task.model(), task.make_env()

@@ -1,5 +1,6 @@
 """PILCO's scenarios as tasks: they are those of the environments, learn and resume; what their policies do is played back."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -179,6 +180,14 @@ def test_rehearsals_are_kept_and_not_made_twice(learned):
         assert torch.equal(rehearsal.states, found[index].states)
         assert torch.equal(rehearsal.cost, again[index].cost)
         assert rehearsal.saturated == found[index].saturated
+
+
+def test_another_number_of_rollouts_is_another_rehearsal(learned, tmp_path):
+    task, run, found = learned
+    copied = shutil.copytree(run.folder, tmp_path / "run")
+    assert rehearse(task, Run.open(copied), count=3)[1].furthest.shape == (3,)
+    assert rehearsals(Run.open(copied))[1].furthest.shape == (3,)
+    assert torch.equal(rehearse(task, Run.open(copied), count=10)[1].states, found[1].states)
 
 
 def test_a_run_without_a_folder_has_its_costs_alone(learned):
