@@ -59,6 +59,14 @@ STUDIES: dict[str, Study] = {
         "examples.lecture.four_steps",
         "TS1 is too narrow by the root of T to a tenth, and only moment matching puts balls between the valleys",
     ),
+    "bayesian_networks": Study(
+        "examples.lecture.bayesian_networks",
+        "the ensemble knows the gap, mean field is too wide at the data, dropout sees no gap; five members do; resampling matters",
+    ),
+    "caveats": Study(
+        "examples.lecture.caveats",
+        "optimism swings up in three episodes, expectation stays below; pessimism earns less in a trip and more in fifty",
+    ),
 }
 
 
