@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import bayesdyn as bd
+from bayesdyn.objectives import Objective
 from bayesdyn.plots import NEUTRAL, PALETTE, dress, legend
 from examples.lecture.command import command
 from examples.lecture.cornice import EDGE, STEPS, trips, until_the_fall
@@ -52,7 +53,7 @@ class Result:
 
 
 def swing_up(
-    objective: str, seed: int, trials: int, run: Path | None = None, stop: Callable[[bd.loop.Trial], bool] | None = None
+    objective: Objective | str, seed: int, trials: int, run: Path | None = None, stop: Callable[[bd.loop.Trial], bool] | None = None
 ) -> bd.loop.Run:
     """Learn the pendulum whose pushes cost, 400 steps, an action for every 8; the first trial's random torques are small."""
     env = bd.envs.make("bayesdyn/ActionCostPendulum-v0", action_repeat=HOLD)
