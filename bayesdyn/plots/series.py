@@ -116,7 +116,7 @@ def sparsified(comparison: Comparison, name: str, shift: str = IN_DISTRIBUTION) 
     for cell in comparison.cells:
         if cell.posterior == name and f"{shift}/error" in cell.arrays:
             size = torch.from_numpy(np.abs(cell.arrays[f"{shift}/error"]))
-            score = torch.from_numpy(cell.arrays[f"{shift}/epistemic_std"])
+            score = torch.tensor(cell.arrays[f"{shift}/epistemic_std"])  # a copy: what comes from a cluster is read-only
             both = torch.stack([sparsification(score, size), sparsification(size, size)]).numpy()
             relative = (both / np.maximum(both[:, :1], 1e-300)).mean(-1)
             curves.append(relative[:, np.minimum((share * len(size)).astype(int), len(size) - 1)])

@@ -57,6 +57,17 @@ def test_the_area_under_a_sparsification_curve_is_the_score():
     assert (area[0] - area[1]) / (area[2] - area[1]) == pytest.approx(expected, abs=0.02)
 
 
+def test_arrays_that_cannot_be_written_to_are_drawn_without_a_warning():
+    """What Ray hands back is read-only, and PyTorch warns of sharing such memory, once in a process."""
+    error, std = np.ones((4, 1)), np.ones((4, 1))
+    error.flags.writeable = std.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        assert plots.series.sparsified(comparison(error, std), "gp") is not None
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_a_score_that_says_nothing_makes_the_diagonal():
     score = np.zeros(10)
     cells = [Cell("gp", 0, (Row("gp", "toy", "none", 0, "test", "nll"),), {"none/shift_score": score, "far/shift_score": score})]
