@@ -1,6 +1,5 @@
 """Policy search in PILCO's scenarios: PILCO itself, particles (MC-PILCO) and networks (Deep PILCO)."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,8 +107,7 @@ class PolicyTask(LearnedScenario):
 def pilco(name: str, **changes: Any) -> PolicyTask:
     """Return PILCO in one of its scenarios: Gaussian processes, moments matched exactly, quasi-Newton on the policy.
 
-    Each search starts from the last policy and from two fresh ones, and the one with the least cost less three stds is followed:
-    a policy that is stuck gives way (`PolicyAgent.optimism`).
+    A policy that is stuck gives way to a fresh one whose cost is lower by three stds at best (`PolicyAgent.optimism`).
     The pendulum's cost is the mean over its width, twice and four times that: with its own alone the first searches find no slope.
 
     `changes` replace fields of the `Scenario`, such as `basis=10`. Raises `UnknownNameError` for a scenario or field that is none.
@@ -126,7 +124,6 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
         objective=lambda scenario, cost: MomentMatched(cost, scenario.start, scenario.horizon),
         optimiser=QuasiNewton(chosen.searches, chosen.evaluations),
         widths=_WIDTHS.get(name),
-        surprise=math.inf,
         optimism=_OPTIMISM,
     )
 

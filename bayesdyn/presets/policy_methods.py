@@ -15,7 +15,6 @@ from bayesdyn.presets.pilco_scenarios import Scenario
 from bayesdyn.rollout import MomentMatching
 
 _PARTICLES = 100
-_SURPRISE = 0.1  # searches on particles take minutes: fresh policies only where the last one teaches nothing
 
 
 def mc_pilco(name: str, **changes: Any) -> PolicyTask:
@@ -32,7 +31,6 @@ def mc_pilco(name: str, **changes: Any) -> PolicyTask:
         posterior=lambda: ExactGP(features=256, training=GPTraining.pilco(max_steps=100)),
         objective=_independent,
         optimiser=QuasiNewton(searches=60, evaluations=15),
-        surprise=_SURPRISE,
     )
 
 
@@ -57,7 +55,6 @@ def deep_pilco(name: str = "deep-pilco-cart-pole", **changes: Any) -> PolicyTask
         optimiser=QuasiNewton(searches=60, evaluations=15),
         widths=tuple(times * width for times in (1.0, 2.0, 4.0) for width in narrow),
         warm_start=False,
-        surprise=_SURPRISE,
         optimism=0.0,
     )
 
