@@ -1,6 +1,7 @@
 """What a calibrated model would score on these very points: bands of a statistic over simulated replicates of y."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from bayesdyn.distributions import Predictive
 from bayesdyn.functions import Function
 
 REPLICATES = 200
+_NUMBERS_AT_ONCE = 2**21
 
 Statistic = Callable[[Predictive, Tensor], Tensor]
 
@@ -45,12 +47,24 @@ def independent_replicates(
 def null_band(statistic: Statistic, predictive: Predictive, replicates: Iterable[Float[Tensor, "J E"]]) -> Band:
     """Return the band of `statistic(predictive, y^r)` over replicates; the predictive stays as it is.
 
+    A statistic scores each output on its own, [..., E]: replicates are shown to it side by side, as further outputs.
+
     >>> calibrated = Predictive(torch.zeros(1, 400, 1), torch.zeros(1, 400, 1), torch.ones(1, 400, 1))
     >>> draws = independent_replicates(calibrated, generator=torch.Generator().manual_seed(0))
     >>> low, high = null_band(lambda p, y: (y.abs() < 1.6449).double().mean(0), calibrated, draws)
     >>> bool(0.86 < low < 0.9 < high < 0.94)
     True
     """
-    values = torch.stack([statistic(predictive, y) for y in replicates])
-    low, high = values.to(torch.float64).nanquantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
+    at_once = max(_NUMBERS_AT_ONCE // max(predictive.component_mean.numel(), 1), 1)
+    drawn, values = iter(replicates), list[Tensor]()
+    while portion := list(islice(drawn, at_once)):
+        scores = statistic(_side_by_side(predictive, len(portion)), torch.cat(portion, -1))
+        values.append(scores.unflatten(-1, (len(portion), -1)).movedim(-2, 0))
+    low, high = torch.cat(values).to(torch.float64).nanquantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
     return Band(low, high)
+
+
+def _side_by_side(predictive: Predictive, times: int) -> Predictive:
+    """Return the predictive of `times` as many outputs, all of them `times` over."""
+    parts = (predictive.component_mean, predictive.component_epistemic_var, predictive.component_aleatoric_var)
+    return Predictive(*(part.repeat(1, 1, times) for part in parts))

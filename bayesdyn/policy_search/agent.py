@@ -69,7 +69,7 @@ class PolicyAgent(Agent):
     _expected: float = field(default=math.nan, init=False, repr=False)  # the policy's cost under the model that it comes from
 
     def __post_init__(self) -> None:
-        if not min(self.restarts, self.surprise, self.optimism) >= 0 or self.draws < 1:
+        if not all(value >= 0 for value in (self.restarts, self.surprise, self.optimism)) or self.draws < 1:
             raise ConfigurationError(
                 "PolicyAgent wants restarts, surprise and optimism >= 0 and draws >= 1; "
                 f"got {self.restarts}, {self.surprise}, {self.optimism} and {self.draws}"

@@ -21,7 +21,7 @@ class Loss(ABC):
 
     @abstractmethod
     def std(self, policy: Policy) -> Tensor:
-        """Return the standard deviation of the total cost under the model, or a bound above it; a scalar without a gradient."""
+        """Return the standard deviation of the total cost from each start, noise included, or a bound above it; no gradient."""
 
     @abstractmethod
     def predictions(self, policy: Policy) -> dict[str, Tensor]:

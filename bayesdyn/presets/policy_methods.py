@@ -31,6 +31,7 @@ def mc_pilco(name: str, **changes: Any) -> PolicyTask:
         posterior=lambda: ExactGP(features=256, training=GPTraining.pilco(max_steps=100)),
         objective=_independent,
         optimiser=QuasiNewton(searches=60, evaluations=15),
+        optimism=0.0,
     )
 
 

@@ -109,7 +109,7 @@ def _ranked(scored: Mapping[str, Mapping[int, float]]) -> tuple[set[str], set[st
     References are bars to be beaten, not rivals.
     """
     means = {name: sum(each.values()) / len(each) for name, each in scored.items() if name not in REFERENCES}
-    if not means:
+    if len(means) < 2:
         return set(), set()
     least = min(means.values())
     best = {name for name, mean in means.items() if mean <= least + 1e-12}

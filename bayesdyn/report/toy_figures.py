@@ -103,7 +103,9 @@ def _over_one_input(of: Compared, name: str, arrays: Arrays, reference: Arrays |
     inside = (np.abs(x) > 1 / 7**0.5) & (np.abs(x) < 4 / 7**0.5)
     ratio = float((arrays["epistemic_std"][middle] ** 2).mean() / max((arrays["epistemic_std"][inside] ** 2).mean(), 1e-300))
     alt = f"{name} over one input: the epistemic variance in the gap between the data is {ratio:.2g} times that beside it."
-    reading = f"In the gap the epistemic variance is {ratio:.2g} times that where there are data."
+    unsure = bool((arrays["epistemic_std"] > 0).any())
+    told = f"In the gap the epistemic variance is {ratio:.2g} times that where there are data."
+    reading = told if unsure else "One θ: it has no epistemic part."
     return picture(Plot(data, axes, owner=name), f"toy-{name}", name, reading, alt, "disentanglement")
 
 

@@ -230,3 +230,21 @@ def test_a_figure_gives_its_numbers_as_csv(desktop, figures):
     (line,) = traces(figures["plot-horizon-rmse"], "gp")
     found = [(float(row["x"]), float(row["y"])) for row in rows if row["trace"] == "gp"]
     assert set(zip(line["x"], line["y"], strict=True)) <= set(found)
+
+
+def test_a_model_on_its_own_is_looked_at_alone_and_is_best_of_nothing(tmp_path):
+    """Nothing has to be chosen to see its null bands, and no reference is drawn that is not there."""
+    lonely = made_up(names=("gp",))
+    text = write_report(tmp_path / "report.html", {}, lonely).read_text(encoding="utf-8")
+    assert '<div class="chooser" hidden><input type="hidden" value="gp"></div>' in text
+    assert "In grey the epistemic band" not in text
+    assert not any(cell.best or cell.tied for row in comparison_table(lonely).rows for cell in row)
+
+
+def test_bands_of_a_model_on_its_own_are_drawn(chromium, tmp_path):  # noqa: F811
+    with opened(chromium, write_report(tmp_path / "report.html", {}, made_up(names=("gp",)))) as page:
+        scrolled_through(page)
+        curves = page.evaluate("document.getElementById('plot-calibration-inside').data.map((t) => [t.meta || '', t.visible])")
+    alone = [visible for meta, visible in curves if meta == "alone"]
+    assert alone
+    assert all(alone)
