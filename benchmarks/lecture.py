@@ -33,7 +33,7 @@ class Study:
 STUDIES: dict[str, Study] = {
     "exploiting_the_model": Study(
         "examples.lecture.exploiting_the_model",
-        "one network promises more than there is, ten on average three times less too much, and get more",
+        "one network promises too much, an average of ten at most a third of that excess, and gets more",
     ),
     "steering_error": Study(
         "examples.lecture.steering_error",

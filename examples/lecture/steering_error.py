@@ -1,7 +1,7 @@
 """A small error of the model grows with every step of an open-loop plan; replanning holds it.
 
 The lecture's picture is a car whose model believes that the wheel is straight when it points a little to one side. Here the car's
-steering is off by half a degree and a gust pushes it now and then; the model knows of neither. A plan for six seconds, executed
+steering is off by half a degree and gusts push it at every step; the model knows of neither. A plan for six seconds, executed
 blindly, leaves the lane. Plans from the state that was reached, with the same wrong model, stay in it: the more often, the better.
 The figure has the lane, the paths, and the distance from its middle over time.
 """
