@@ -189,16 +189,25 @@ class Log:
         return {"return": sum(self.rewards), **scalars}
 
 
+def _ends(env: gymnasium.Env[Any, Any]) -> bool:
+    """Whether a time limit is among the environment's wrappers."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return True
+        env = env.env
+    return False
+
+
 def run_trial(env: gymnasium.Env[Any, Any], actions: Actions, actor: Actor, seed: int, monitor: Monitor) -> Log:
     """Reset the environment with `seed` and act until the episode ends.
 
-    Raises `ConfigurationError` for an episode of more than 50,000 steps: it would never end.
+    Raises `ConfigurationError` for an episode of more than 50,000 steps without a time limit: it may never end.
     """
     observation, _ = env.reset(seed=seed)
     log = Log([_copy(observation)])
     over = False
     while not over:
-        if len(log.actions) == _ENDLESS:
+        if len(log.actions) == _ENDLESS and not _ends(env):
             raise ConfigurationError(
                 f"the episode has not ended after {_ENDLESS} steps; wrap the environment in "
                 "gymnasium.wrappers.TimeLimit(env, steps), or register it with max_episode_steps"

@@ -344,6 +344,8 @@ def test_an_episode_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigurationError, match=r"not ended after 20 steps.*TimeLimit"):
         learn(PointMass(steps=21), model, make_agent(model), trials=0)
     assert len(learn(PointMass(steps=20), model, make_agent(model), trials=0).trials[0].episode) == 20
+    limited = gymnasium.wrappers.OrderEnforcing(gymnasium.wrappers.TimeLimit(PointMass(steps=99), 30))
+    assert len(learn(limited, model, make_agent(model), trials=0).trials[0].episode) == 30
 
 
 @pytest.mark.parametrize("options", [{"trials": -1}, {"initial": 0}, {"replan_every": 0}, {"seed": -1}])
