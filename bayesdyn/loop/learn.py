@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.utils import RecordConstructorArgs
 from torch import Tensor
 
 from bayesdyn.agents import Agent, Improvement
@@ -92,8 +93,8 @@ def learn(
     }
     if refit_every is not None:  # so that folders of runs that never asked for it are taken up as before
         settings["refit_every"] = refit_every
-    if env.spec and env.spec.additional_wrappers:
-        settings["environment_wrappers"] = [[each.name, describe(each.kwargs)] for each in env.spec.additional_wrappers]
+    if wrappers := _wrappers(env):
+        settings["environment_wrappers"] = wrappers
     record = Run.start(run, {**_describe(env, model, agent), **settings})
     last = initial + trials
     for index in range(len(record.trials), last):
@@ -216,6 +217,19 @@ def _controlled_trial(
     warnings = (*fit.warnings, *improvement.warnings, *pilot.warnings)
     infos = log.complete_infos()
     return Trial(index, True, episode, infos, pilot.imagined, pilot.age, metrics, warnings, improvement.predictions)
+
+
+def _wrappers(env: gymnasium.Env[Any, Any]) -> list[list[Any]]:
+    """Return name and arguments of the wrappers, innermost first: of a registered environment those that came after `make`."""
+    if env.spec:
+        return [[each.name, describe(each.kwargs)] for each in env.spec.additional_wrappers]
+    found: list[list[Any]] = []
+    while isinstance(env, gymnasium.Wrapper):
+        # As in Gymnasium's `Wrapper.spec`, which an environment that is not registered lacks.
+        kwargs = env._saved_kwargs if isinstance(env, RecordConstructorArgs) else {}
+        found.insert(0, [env.class_name(), describe({name: value for name, value in kwargs.items() if name != "env"})])
+        env = env.env
+    return found
 
 
 def _describe(env: gymnasium.Env[Any, Any], model: DynamicsModel, agent: Agent) -> dict[str, Any]:

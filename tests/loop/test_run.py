@@ -100,6 +100,17 @@ def test_another_wrapper_wants_another_folder(tmp_path: Path) -> None:
         run(2.0)
 
 
+def test_another_wrapper_of_an_unregistered_environment_wants_another_folder(tmp_path: Path) -> None:
+    def run(steps: int) -> Run:
+        model = make_model()
+        env = gymnasium.wrappers.TimeLimit(PointMass(steps=99), steps)
+        return learn(env, model, make_agent(model), trials=0, run=tmp_path)
+
+    assert len(run(5).trials) == len(run(5).trials) == 1
+    with pytest.raises(ConfigurationError, match=r"environment_wrappers: .*TimeLimit.*5.* there, .*TimeLimit.*6.* now"):
+        run(6)
+
+
 @pytest.mark.parametrize("name", ["trials/001.safetensors", "trials/002.safetensors"])
 def test_damaged_trials_are_named(folder: Path, name: str) -> None:
     damage(folder / name)
