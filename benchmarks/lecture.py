@@ -1,6 +1,7 @@
 """The examples of the lecture over ten seeds: does each produce its effect?
 
-python -m benchmarks.lecture NAME [--seeds 10], with NAME one of the keys of STUDIES, or `all`.
+python -m benchmarks.lecture NAME [--seeds 10], with NAME one of the keys of STUDIES, or `all`; with --side what the pages say
+beside the effect, of those that have such figures.
 """
 
 import argparse
@@ -15,9 +16,11 @@ from typing import Any
 import torch
 
 from benchmarks.acceptance import RESULTS, Acceptance
+from benchmarks.lecture_side import SIDES
 from examples.lecture.command import numbers
 
 SHARE = 0.9  # of the seeds
+SEEDS = 10
 FIRST_SEED = 100  # the examples were made on seeds below, which would flatter them
 
 
@@ -83,20 +86,38 @@ def measure(name: str, seeds: range) -> int:
     for label in numbers(results[0]):
         acceptance.inform(f"{name}: {label.replace('_', ' ')}", [numbers(result)[label] for result in results])
     acceptance.inform(f"{name}: seconds per seed, one thread", seconds)
-    if len(seeds) == 10:
+    if len(seeds) >= SEEDS:
         print(f"every seed is in {acceptance.write().relative_to(RESULTS.parents[1])}")
     return acceptance.exit_status
+
+
+def measure_side(name: str, count: int | None) -> int:
+    """Run what the page of an example says beside the effect, print and write it; nothing is asked of these figures."""
+    side, acceptance = SIDES[name], Acceptance(f"lecture-{name}-side")
+    seeds = range(side.first, side.first + (count or side.seeds))
+    found = [side.figures(seed) for seed in seeds]
+    for label in found[0]:
+        acceptance.inform(label, [figures[label] for figures in found])
+    if len(seeds) >= side.seeds:
+        print(f"every seed is in {acceptance.write().relative_to(RESULTS.parents[1])}")
+    return 0
 
 
 def main() -> None:
     """Measure the examples that are named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lecture", description=__doc__)
     parser.add_argument("name", choices=[*STUDIES, "all"])
-    parser.add_argument("--seeds", type=int, default=10, help="how many, from 100 on; the results of ten are written (10)")
+    parser.add_argument("--seeds", type=int, help="how many, from 100 on; results of fewer than the default are not written (10)")
+    parser.add_argument("--side", action="store_true", help=f"further settings instead: {', '.join(SIDES)}")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    names = list(STUDIES) if options.name == "all" else [options.name]
-    sys.exit(max([measure(name, range(FIRST_SEED, FIRST_SEED + options.seeds)) for name in names]))
+    studies = SIDES if options.side else STUDIES
+    if options.name not in ("all", *studies):
+        parser.error(f"the pages have figures beside the effect for {', '.join(studies)}; got {options.name}")
+    names = list(studies) if options.name == "all" else [options.name]
+    if options.side:
+        sys.exit(max([measure_side(name, options.seeds) for name in names]))
+    sys.exit(max([measure(name, range(FIRST_SEED, FIRST_SEED + (options.seeds or SEEDS))) for name in names]))
 
 
 if __name__ == "__main__":

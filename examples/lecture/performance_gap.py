@@ -22,6 +22,7 @@ from bayesdyn.posteriors import BootstrapEnsemble, MaximumLikelihood
 from examples.lecture.command import command
 
 STEPS, TRIALS, SAC_EPISODES = 25, 12, 100
+SETTINGS = {"hidden": (128, 128), "noise": Homoscedastic(), "training": Training(steps=400)}
 
 
 class Weir(gymnasium.Env):
@@ -88,9 +89,8 @@ class Result:
 
 def experiment(seed: int, model_free: bool = True) -> Result:
     """Learn in the three ways."""
-    settings = {"hidden": (128, 128), "noise": Homoscedastic(), "training": Training(steps=400)}
-    one = learn(MaximumLikelihood(held_out=0.0, **settings), seed, draws=1, propagation=bd.Mean())
-    many = learn(BootstrapEnsemble(**settings), seed, draws=10, particles=4)
+    one = learn(MaximumLikelihood(held_out=0.0, **SETTINGS), seed, draws=1, propagation=bd.Mean())
+    many = learn(BootstrapEnsemble(**SETTINGS), seed, draws=10, particles=4)
     sac = learn_without_model(seed) if model_free else np.array([])
     last, early = (float(part.mean()) if len(sac) else float("nan") for part in (sac[-20:], sac[3 : TRIALS + 1]))
     return Result(float(one[3:].mean()), float(many[3:].mean()), last, early, (one, many, sac))

@@ -19,12 +19,12 @@ def reward(y: Tensor, push: Tensor, next_y: Tensor) -> Tensor:
     return next_y[..., 0] - 0.3 * push[..., 0].square()
 
 
-def learned(seed: int) -> tuple[bd.DynamicsModel, bd.Transitions]:
+def learned(seed: int, rows: int = ROWS) -> tuple[bd.DynamicsModel, bd.Transitions]:
     """Return a Gaussian process that has seen both valleys, 0.6 m and more from the ridge, and what it has seen."""
     generator = torch.Generator().manual_seed(seed)
-    draw = torch.rand(2, ROWS, 1, generator=generator, dtype=torch.float64)
-    y, push = (0.6 + 0.7 * draw[0]) * torch.tensor([1.0, -1.0]).repeat(ROWS // 2).unsqueeze(1), 2 * draw[1] - 1
-    data = bd.Transitions.from_arrays(y, push, valleys(y, push).sample(torch.randn(ROWS, 1, generator=generator, dtype=y.dtype)))
+    draw = torch.rand(2, rows, 1, generator=generator, dtype=torch.float64)
+    y, push = (0.6 + 0.7 * draw[0]) * torch.tensor([1.0, -1.0]).repeat(rows // 2).unsqueeze(1), 2 * draw[1] - 1
+    data = bd.Transitions.from_arrays(y, push, valleys(y, push).sample(torch.randn(rows, 1, generator=generator, dtype=y.dtype)))
     model = bd.DynamicsModel(bd.Codec(), bd.posteriors.ExactGP())
     model.fit(data)
     return model, data

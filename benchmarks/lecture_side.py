@@ -1,0 +1,118 @@
+"""What the lecture's pages say beside the effects: further settings of the examples, as figures of one seed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import bayesdyn as bd
+from bayesdyn.networks import Homoscedastic
+from bayesdyn.posteriors import BootstrapEnsemble, MaximumLikelihood, MeanField
+from examples.lecture import bayesian_networks, cliff_edge, four_steps, hole, performance_gap, ridge
+
+
+@dataclass(frozen=True)
+class Side:
+    """One example's further figures, how many seeds they take by default, and the first of them."""
+
+    figures: Callable[[int], dict[str, float]]
+    seeds: int = 10
+    first: int = 100
+
+
+def more_networks(seed: int) -> dict[str, float]:
+    """Return what members and resampling are worth, the spread under the default prior, and mean field's loss with two layers."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = hole.draw_data(bayesian_networks.ROWS, generator, hole.HOLE)
+    test_x, test_y = hole.draw_data(1000, generator)
+    figures: dict[str, float] = {}
+    for name, bootstrap in (("bootstrap ensemble", True), ("no resampling", False)):
+        ensemble = BootstrapEnsemble(bootstrap=bootstrap, **bayesian_networks.SAME)
+        ensemble.fit(x, y, generator=torch.Generator().manual_seed(seed))
+        whole = ensemble.predict(test_x)
+        for count in bayesian_networks.COUNTS:
+            figures[f"nll per row, {name}, members: {count}"] = hole.loss(whole, test_y, count, generator)
+    most = max(bayesian_networks.COUNTS)
+    better = figures[f"nll per row, bootstrap ensemble, members: {most}"] < figures[f"nll per row, no resampling, members: {most}"]
+    figures["share of seeds in which the bootstrap ensemble scores better"] = float(better)
+    ensemble = BootstrapEnsemble(**{**bayesian_networks.SAME, "decay": None})
+    ensemble.fit(x, y, generator=torch.Generator().manual_seed(seed))
+    std = ensemble.predict(bayesian_networks.GRID).epistemic_variance.sqrt()[:, 0]
+    figures["epistemic std in the gap, bootstrap ensemble, default decay"] = float(std[bayesian_networks.IN_THE_GAP].mean())
+    for hidden in ((20,), (20, 20)):
+        report = MeanField(hidden=hidden, noise=Homoscedastic()).fit(x, y, generator=torch.Generator().manual_seed(seed))
+        figures[f"mean field's bound, nats per row, {len(hidden)} layers"] = report.nll + report.penalty
+    return figures
+
+
+def more_of_the_gap(seed: int) -> dict[str, float]:
+    """Return what the one network earns with its noise and in the long run, and what the planner earns with the true dynamics."""
+    one = {"held_out": 0.0, **performance_gap.SETTINGS}
+    ways = {
+        "one network with its noise": performance_gap.learn(MaximumLikelihood(**one), seed, draws=1, particles=40),
+        "five networks": performance_gap.learn(BootstrapEnsemble(**performance_gap.SETTINGS), seed, draws=10, particles=4),
+    }
+    figures = {}
+    for name, curve in ways.items():
+        figures[f"reward of a step, {name}, first two episodes"] = float(curve[1:3].mean())
+        figures[f"reward of a step, {name}, from the fourth on"] = float(curve[3:].mean())
+    long = performance_gap.learn(MaximumLikelihood(**one), seed, trials=32, draws=1, propagation=bd.Mean())
+    for first in (3, 13, 23):
+        figures[f"reward of a step, one network, episodes {first}-{first + 9}"] = float(long[first : first + 10].mean())
+    return {**figures, "reward of a step, true dynamics": by_the_true_dynamics(seed)}
+
+
+def by_the_true_dynamics(seed: int, episodes: int = 40) -> float:
+    """Return what a step earns with the planner of `performance_gap.learn` where the river itself is the model."""
+
+    def river(x: Tensor, action: Tensor) -> bd.Gaussian:
+        mean = x + 0.3 * action + 0.1 * (3 * x).sin()
+        return bd.Gaussian(mean, torch.full_like(mean, 0.15**2))
+
+    env, generator, earned = performance_gap.Weir(), torch.Generator().manual_seed(seed), 0.0
+    planner = bd.planners.ICEM(horizon=6, candidates=60, iterations=3)
+    agent = bd.MPC(bd.PlainDynamics(river), planner, lambda s, a, s2: performance_gap.worth(s2[..., 0]), draws=1, particles=40)
+    for episode in range(episodes):
+        agent.reset(bd.planners.Box.of([-1.0], [1.0]), generator=generator)
+        x, _ = env.reset(seed=1000 * seed + episode)
+        for _ in range(performance_gap.STEPS):
+            x, paid, *_ = env.step(agent.act(torch.from_numpy(x)).numpy())
+            earned += paid
+    return earned / (episodes * performance_gap.STEPS)
+
+
+def distances(seed: int) -> dict[str, float]:
+    """Return the planned distance from the edge for each κ."""
+    found = cliff_edge.experiment(seed).distances
+    return {f"distance (m), kappa {kappa:g}": distance for kappa, distance in zip(cliff_edge.KAPPAS, found, strict=True)}
+
+
+def off_balance(seed: int) -> dict[str, float]:
+    """Return where balls roll that start 0.1 m to the right, and how far functions differ on the ridge for more data."""
+    model, _ = ridge.learned(seed)
+    start, worlds = ridge.balance(model) + 0.1, model.sample(four_steps.DRAWS, torch.Generator().manual_seed(seed))
+    figures = {}
+    for name, way in four_steps.WAYS.items():
+        options = {"propagation": way, "generator": torch.Generator().manual_seed(seed)}
+        rolled = bd.rollout(worlds, start, start.new_zeros(four_steps.STEPS, 1), ridge.reward, **options)
+        figures[f"share that rolls right, {name.split(':')[0]}"] = float((rolled.states[-1] > 0).double().mean())
+    top = torch.zeros(1, 1, dtype=torch.float64)
+    for rows in (ridge.ROWS, 10 * ridge.ROWS):
+        model, _ = ridge.learned(seed, rows)
+        worlds = model.sample(four_steps.DRAWS, torch.Generator().manual_seed(seed))
+        figures[f"std of the functions on the ridge (m), {rows} rows"] = float(
+            worlds(top.unsqueeze(0), top.unsqueeze(0)).mean.std()
+        )
+        options = {"generator": torch.Generator().manual_seed(seed)}
+        end = bd.rollout(worlds, ridge.balance(model), top.new_zeros(four_steps.STEPS, 1), ridge.reward, **options).states[-1]
+        figures[f"share that rolls left, {rows} rows"] = float((end < 0).double().mean())
+    return figures
+
+
+SIDES: dict[str, Side] = {
+    "performance_gap": Side(more_of_the_gap, seeds=5),
+    "cliff_edge": Side(distances),
+    "four_steps": Side(off_balance),
+    "bayesian_networks": Side(more_networks),
+}
