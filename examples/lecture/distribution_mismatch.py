@@ -40,7 +40,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Result:
-    """Final heights in metres: 2 is the top and -3 the foot of the cliff; `first_data` are the positions of the random trial."""
+    """Final heights in metres: 2 is the top and -2 the foot of the cliff; `first_data` are the positions of the random trial."""
 
     height_imagined_by_0_5: float
     height_of_0_5: float
@@ -93,7 +93,8 @@ def draw(result: Result) -> Figure:
             axes.plot(path, height(path), color=colour, alpha=strength, marker="o", markersize=4, linewidth=0.8)
             axes.plot(x, y, "o", color=colour, alpha=strength, markersize=11)
             if y < 0 or k == len(way.paths):
-                axes.text(x + 0.3, y + 0.15, f"trial {k} ends", color=colour, fontsize=10)
+                aside = (x + 0.3, y + 0.15, "left") if x > 0 else (x - 0.4, y, "right")  # where the path leaves room
+                axes.text(*aside[:2], f"trial {k} ends", color=colour, fontsize=10, ha=aside[2])
         dress(axes, "", "position (m)", "height (m)" if way is result.ways[0] else "")
         axes.set_title(title, color=colour, fontsize=12, loc="left", fontweight="bold")
     first = figure.axes[0]
