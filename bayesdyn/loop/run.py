@@ -88,6 +88,11 @@ class Run:
             raise FileError(f"{folder / 'trials'} lacks a trial: found {[trial.index for trial in trials]}")
         return cls(folder, config, trials)
 
+    @property
+    def controlled(self) -> list[Trial]:
+        """The trials that the agent acted in, without the random ones before."""
+        return [trial for trial in self.trials if trial.controlled]
+
     def add(self, trial: Trial) -> None:
         """Append a finished trial and write it."""
         self.trials.append(trial)

@@ -131,7 +131,7 @@ def rehearse(task: ScenarioTask, run: Run, *, count: int = 10) -> dict[int, Rehe
     folder, is not let loose again: the rehearsal then holds the trial's own cost only. Raises `FileError` for a damaged folder.
     """
     kept = {index: found for index, found in rehearsals(run).items() if len(found.furthest) in (0, count)}
-    missing = [trial for trial in run.trials if trial.controlled and trial.index not in kept]
+    missing = [trial for trial in run.controlled if trial.index not in kept]
     if missing:
         model, env = task.model(), task.make_env()
         try:

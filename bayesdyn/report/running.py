@@ -44,7 +44,7 @@ _OF_PLANS = {"planned_return", "realised_return", "plans_per_second", "slowest_p
 def run_tile(name: str, run: Run, scenario: Scenario) -> Tile:
     """Return a run's headline: the trials and the experience that it took."""
     solved = scenario.solved_at(run)
-    controlled = [trial for trial in run.trials if trial.controlled]
+    controlled = run.controlled
     end = solved or (run.trials[-1] if run.trials else None)
     used = [trial for trial in run.trials if end is not None and trial.index <= end.index]
     steps = sum(len(trial.episode) for trial in used)

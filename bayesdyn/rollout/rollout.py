@@ -214,8 +214,13 @@ def _spread_start(cov: Tensor, noise: Noise, batch: int) -> Tensor:
     return (std * (noise.start @ factor.mT.to(noise.start))).reshape(n, p, *(1,) * batch, size)
 
 
-def _fit(values: Tensor, shape: torch.Size, what: str) -> Tensor:
+def _fit(values: object, shape: torch.Size, what: str) -> Tensor:
     """Return `values` with exactly this shape; too many axes would otherwise broadcast trajectories against each other."""
+    if not isinstance(values, Tensor):
+        raise ShapeError(
+            f"{what} has to return a tensor of shape {list(shape)}, a number per trajectory and candidate; got {values!r} "
+            f"({type(values).__name__}): compute with torch on the tensors that come in, without float() or .item()"
+        )
     if values.shape == shape:
         return values
     try:

@@ -107,6 +107,7 @@ def test_another_wrapper_of_an_unregistered_environment_wants_another_folder(tmp
         return learn(env, model, make_agent(model), trials=0, run=tmp_path)
 
     assert len(run(5).trials) == len(run(5).trials) == 1
+    assert run(5).controlled == []
     with pytest.raises(ConfigurationError, match=r"environment_wrappers: .*TimeLimit.*5.* there, .*TimeLimit.*6.* now"):
         run(6)
 

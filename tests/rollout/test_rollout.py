@@ -332,6 +332,8 @@ def test_errors_say_what_came_and_what_was_wanted() -> None:
         roll(start=torch.zeros(4, 1), gain=lambda s, a, after: after)
     with pytest.raises(ShapeError, match=r"the termination has to return"):
         roll(start=torch.zeros(4, 1), termination=lambda s, a, after: after > 0)
+    with pytest.raises(ShapeError, match=r"the reward has to return a tensor of shape \[1, 1, 4\].*got 1.5 \(float\)"):
+        roll(start=torch.zeros(4, 1), gain=lambda s, a, after: 1.5)
     with pytest.raises(ShapeError, match=r"the terminal value has to return"):
         roll(start=torch.zeros(4, 1), terminal_value=lambda s, alive: s)
     with pytest.raises(ShapeError, match=r"the policy has to return the shape \[1, 1, 1\].*got \[5, 1\]"):
