@@ -1,5 +1,7 @@
 """What a word on the command line names: built-in data, environments, files of every kind, Minari datasets."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,27 @@ def test_built_in_names_and_environments():
     data = find_source("pendulum", SourceOptions(episodes=4, steps=10))
     assert (data.name, len(data.train)) == ("bayesdyn/PILCOPendulum-v0", 30)
     assert find_source("Pendulum-v1", SourceOptions(episodes=2, steps=5)).train.state_size == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        ("quarter-drone", {"rate": 5.0}, r"--rate would change nothing there: that is for a table \(.*none of its own"),
+        ("ball-hoop", {"decisions": True}, "--decisions would .* for an environment"),
+        ("pendulum", {"lags": 4, "steps": 5}, "pendulum is an environment, and --lags would"),
+        ("pendulum", {"output": ["angle"], "shift": [Path("a.csv")]}, "and --output, --shift would"),
+        ("minari:some/data-v0", {"behaviour": "ou"}, "--behaviour .* for an environment.*dataset are --episodes"),
+        ("cube-tosses:cube.npz", {"steps": 5}, "--steps"),
+        ("arm.csv", {"episodes": 3}, "an environment or a Minari dataset or a file of tosses"),
+        ("rows.npz", {"time": ""}, "rows.npz is a file of transitions, and --time"),
+    ],
+)
+def test_an_option_that_a_source_has_no_use_for_is_refused(data, options, said, tmp_path, monkeypatch):
+    """Even where it asks for what is the default elsewhere: it would be left unheard."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("rows.npz", state=np.zeros((3, 1)), action=np.zeros((3, 1)), next_state=np.zeros((3, 1)))
+    with pytest.raises(ConfigurationError, match=said):
+        find_source(data, SourceOptions(**options))
 
 
 @pytest.mark.parametrize(

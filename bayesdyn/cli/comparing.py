@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bayesdyn import presets
 from bayesdyn.cli.options import Debug, Seed, Threads, console, job, where_to_look
-from bayesdyn.cli.sources import BUILT_IN, SourceOptions, find_source
+from bayesdyn.cli.sources import BUILT_IN, INPUTS, LAGS, OUTPUTS, TIME, SourceOptions, find_source
 from bayesdyn.evaluation import (
     ActiveLearning,
     CellProgress,
@@ -53,16 +53,22 @@ def compare(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results (default: runs/compare-DATA).", show_default=False)] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fits per posterior, each with its own random numbers.")] = 1,
-    behaviour: Annotated[str, typer.Option(help="Environment: what collects the data, random, ou or pd.")] = "random",
+    behaviour: Annotated[
+        str | None, typer.Option(help="Environment: what collects the data, random, ou or pd.", show_default="random")
+    ] = None,
     episodes: Annotated[
         int | None, typer.Option(min=2, help="Environment: how many; of Minari and tosses, at most.", show_default=str(EPISODES))
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Environment: steps per episode, at most.", show_default=False)] = None,
-    time: Annotated[str, typer.Option(help="File: the column of times in seconds; '' for samples without.")] = "t",
-    output: Annotated[list[str] | None, typer.Option(help="File: a measured column, once each.", show_default="y")] = None,
-    input: Annotated[list[str] | None, typer.Option(help="File: a commanded column, once each.", show_default="u")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="File: the column of times in seconds; '' for samples without.", show_default=TIME)
+    ] = None,
+    output: Annotated[list[str] | None, typer.Option(help="File: a measured column, once each.", show_default=OUTPUTS[0])] = None,
+    input: Annotated[list[str] | None, typer.Option(help="File: a commanded column, once each.", show_default=INPUTS[0])] = None,
     episode: Annotated[str | None, typer.Option(help="File: the column that numbers recordings.", show_default=False)] = None,
-    lags: Annotated[int, typer.Option(min=1, help="File: how many past samples make the state.")] = 4,
+    lags: Annotated[
+        int | None, typer.Option(min=1, help="File: how many past samples make the state.", show_default=str(LAGS))
+    ] = None,
     angle: Annotated[list[str] | None, typer.Option(help="File, --lags 1: a column of radians.", show_default=False)] = None,
     rate: Annotated[float | None, typer.Option(help="File: samples per second to resample to.", show_default=False)] = None,
     shift: Annotated[
@@ -107,14 +113,15 @@ def compare(
         episodes=episodes,
         steps=steps,
         behaviour=behaviour,
-        time=time or None,
-        output=output or ["y"],
-        input=input or ["u"],
+        time=time,
+        output=output or (),
+        input=input or (),
         episode=episode,
         lags=lags,
         rate=rate,
         angle=angle or (),
         shift=shift or (),
+        decisions=decisions or None,
         seed=seed,
     )
     line_up(posterior, rows=0)  # a name that there is not is said before data are collected
