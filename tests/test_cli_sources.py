@@ -10,7 +10,7 @@ import bayesdyn as bd
 from bayesdyn.cli.sources import SourceOptions, find_source
 from bayesdyn.codec import Codec, LagCodec
 from bayesdyn.data import Episode
-from bayesdyn.errors import ConfigurationError, UnknownNameError
+from bayesdyn.errors import ConfigurationError, DataError, UnknownNameError
 
 
 def recordings(path, runs=8, samples=40):
@@ -87,6 +87,18 @@ def test_an_option_that_a_source_has_no_use_for_is_refused(data, options, said, 
     np.savez("rows.npz", state=np.zeros((3, 1)), action=np.zeros((3, 1)), next_state=np.zeros((3, 1)))
     with pytest.raises(ConfigurationError, match=said):
         find_source(data, SourceOptions(**options))
+
+
+def test_a_value_that_is_no_number_is_said_with_its_file_and_column(tmp_path):
+    text = recordings(tmp_path / "arm.csv").read_text().splitlines()
+    text[3] = "0,0.2,1.0,nan,0.5"
+    (tmp_path / "arm.csv").write_text("\n".join(text))
+    with pytest.raises(DataError, match=r"arm\.csv, column 'rate' has 1 non-finite value\(s\), the first in data row 2"):
+        find_source(str(tmp_path / "arm.csv"), OPTIONS)
+    rows = np.full((4, 1), np.inf)
+    np.savez(tmp_path / "rows.npz", state=rows, action=rows, next_state=rows)
+    with pytest.raises(DataError, match=r"rows\.npz: state has 4 non-finite"):
+        find_source(str(tmp_path / "rows.npz"), SourceOptions())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import gymnasium
 
 from bayesdyn.codec import BaseCodec, Codec, LagCodec
 from bayesdyn.data import Log, Transitions, load_logs, load_minari, read_columns, resample
-from bayesdyn.errors import ConfigurationError, UnknownNameError
+from bayesdyn.errors import ConfigurationError, DataError, UnknownNameError
 from bayesdyn.evaluation.data_sets import (
     DataSet,
     ball_hoop_set,
@@ -194,7 +194,10 @@ def _transitions(path: Path) -> Transitions:
     given = {name: columns[name] for name in names if name in columns}
     if "next_state" not in given:
         raise ConfigurationError(f"{path} has state and action but no next_state; add it, row by row: what each action led to")
-    return Transitions.from_arrays(**given)
+    try:
+        return Transitions.from_arrays(**given)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 _SOURCES: dict[str, Callable[[str, SourceOptions], DataSet]] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bayesdyn.data.checks import to_float64
 from bayesdyn.data.logs import Log
 from bayesdyn.data.tables import read_columns
 from bayesdyn.errors import DataError, UnknownNameError
@@ -53,6 +54,8 @@ def load_logs(
     shapes = {name: columns[name].shape for name in wanted}
     if len(set(shapes.values())) != 1 or columns[wanted[0]].ndim != 1:
         raise DataError(f"{path} has to hold one array [T] per column; got {shapes}")
+    for name in wanted:
+        _check_column(path, name, columns[name])
     rows = len(columns[wanted[0]])
 
     def matrix(names: Sequence[str]) -> np.ndarray:
@@ -65,10 +68,18 @@ def load_logs(
     return [Log.from_arrays(stamps[part], matrix(outputs)[part], matrix(inputs)[part], path.stem) for part in cuts]
 
 
+def _check_column(path: Path, name: str, values: np.ndarray) -> None:
+    """Raise `DataError` for values that are no finite numbers: a log names its parts, not the columns that they are from."""
+    broken = (~to_float64(f"{path}, column {name!r}", values).isfinite()).nonzero()
+    if len(broken):
+        raise DataError(
+            f"{path}, column {name!r} has {len(broken)} non-finite value(s), the first in data row {int(broken[0])}; "
+            "remove or repair those rows"
+        )
+
+
 def _cuts(numbers: np.ndarray, path: Path, name: str) -> list[slice]:
     """Return where each recording stands."""
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{path}, column {name!r} has to number the recordings; it has values that are not finite")
     starts = np.flatnonzero(np.diff(numbers, prepend=np.nan) != 0)
     if len(np.unique(numbers[starts])) != len(starts):
         raise DataError(f"{path}, column {name!r}: a recording comes back after another one; sort the rows by recording and time")

@@ -87,5 +87,6 @@ def test_what_cannot_be_used_is_named(tmp_path):
     with pytest.raises(DataError, match="comes back after another one"):
         load_logs(tmp_path / "back.csv", outputs=["y"], inputs=[], time=None, episode="run")
     (tmp_path / "hole.csv").write_text("run,y\n1,0\nnan,0\n")
-    with pytest.raises(DataError, match="number the recordings"):
+    with pytest.raises(DataError, match=r"hole\.csv, column 'run' has 1 non-finite value\(s\), the first in data row 1"):
         load_logs(tmp_path / "hole.csv", outputs=["y"], inputs=[], time=None, episode="run")
+    assert len(load_logs(tmp_path / "hole.csv", outputs=["y"], inputs=[], time=None)[0]) == 2  # a column that nobody asked for
