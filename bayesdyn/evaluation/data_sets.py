@@ -1,8 +1,10 @@
 """Data for a comparison, cut by episodes into what is learned from, calibrated on and tested on: `DataSet` and its sources."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count as numbers_from
 from itertools import pairwise
 from os import PathLike
 
@@ -152,9 +154,8 @@ def _shared_out(name: str, rows: Transitions, codec: Callable[[], BaseCodec], se
         held_out = _unseen(part(order[test : test + calibration]), part(order[test + calibration :]), part(order[:test]))
     calibration = calibration if held_out is not None else 0
     train = part(order[test + calibration :])
-    note = (
-        f"{len(order)} episodes: {len(order) - test - calibration} to learn from, {calibration} to calibrate on, {test} to test on"
-    )
+    kept = _kept(calibration, f"{_episodes_wanted()} episodes, {_ROWS} different rows in those kept for it")
+    note = f"{len(order)} episodes: {len(order) - test - calibration} to learn from, {kept}, {test} to test on"
     return DataSet(name, train, part(order[:test]), codec, held_out, lagged=deep, note=note)
 
 
@@ -179,8 +180,21 @@ def _cut(name: str, whole: Transitions, codec: Callable[[], BaseCodec], deep: bo
         ends = [train + calibration * piece // _EPISODES for piece in range(_EPISODES + 1)]
         pieces = Transitions.concat([part(start, end) for start, end in pairwise(ends)])
         held_out = _unseen(pieces, part(0, train), part(train + calibration, count))
-    note = f"one recording: {train} rows to learn from, then {calibration} to calibrate on, the last {test} to test on"
+    if held_out is None:
+        train, calibration = count - test, 0
+    kept = _kept(calibration, f"{math.ceil(_ROWS / _CALIBRATION)} rows that differ")
+    note = f"one recording: {train} rows to learn from, then {kept}, the last {test} to test on"
     return DataSet(name, part(0, train), part(train + calibration, count), codec, held_out, lagged=deep, note=note)
+
+
+def _kept(calibration: int, wanted: str) -> str:
+    """Say how much is kept for a calibration, and where that is nothing, what a calibration wants."""
+    return f"{calibration} to calibrate on" if calibration else f"none to calibrate on (that takes {wanted})"
+
+
+def _episodes_wanted() -> int:
+    """Return the fewest episodes of which some are kept for a calibration."""
+    return next(n for n in numbers_from(1) if n - max(round(_TEST * n), 1) >= 2 * max(round(_CALIBRATION * n), _EPISODES))
 
 
 def _unseen(held_out: Transitions, *others: Transitions) -> Transitions | None:

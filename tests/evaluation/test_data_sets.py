@@ -1,5 +1,7 @@
 """Data sets are cut by episodes: no row is in two parts, and shifts are what they are called."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,20 @@ def test_rows_that_training_has_are_not_calibrated_on():
     data = episodes_set("still", still, Codec, seed=0)
     assert data.calibration is None
     assert len(data.train.episodes()) == 15
+    (whole,) = still[:1]
+    long = Episode(whole.states[:1].expand(2001, -1), whole.actions[:1].expand(2000, -1))
+    alone = episodes_set("still", [long], Codec, seed=0)
+    assert alone.calibration is None
+    assert len(alone.train) == 1500
+    assert "1500 rows to learn from, then none to calibrate on (that takes 1334 rows that differ)" in alone.note
+
+
+def test_without_a_calibration_the_note_says_what_one_takes():
+    """With so many episodes there is one, with one fewer there is not."""
+    few = episodes_set("toy", numbered(5), Codec, seed=0).note
+    wanted = int(re.search(r"none to calibrate on \(that takes (\d+) episodes, 200 different rows", few)[1])
+    assert episodes_set("toy", numbered(wanted), Codec, seed=0).calibration is not None
+    assert episodes_set("toy", numbered(wanted - 1), Codec, seed=0).calibration is None
 
 
 def wave(samples):
