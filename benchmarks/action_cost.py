@@ -1,18 +1,21 @@
 """The pendulum whose every push costs (H-UCRL), 400 steps: does optimism swing it up within five episodes, and expectation not?
 
-python -m benchmarks.action_cost [--seeds 10] [--first 200]. An action is held for 8 steps, as in the lecture's example, whose
-settings these are; the two learners differ by `objective=` alone. Finished trials lie under build/benchmark_runs/action_cost, so
-that a killed benchmark goes on where it stopped.
+python -m benchmarks.action_cost [--seeds 10] [--first 200] [--every-step]. An action is held for 8 steps, as in the lecture's
+example, whose settings these are, or chosen for each of the 400; the two learners differ by `objective=` alone. Finished trials lie
+under build/benchmark_runs/action_cost, so that a killed benchmark goes on where it stopped.
 """
 
 import argparse
 import csv
 import io
 import sys
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
 
+import bayesdyn as bd
 from bayesdyn.data import write_atomically
 from benchmarks.acceptance import RESULTS, Acceptance
 from examples.lecture.caveats import swing_up, upright
@@ -22,19 +25,39 @@ OBJECTIVES = ("optimistic", "expected")
 RUNS = Path(__file__).resolve().parents[1] / "build" / "benchmark_runs" / "action_cost"
 
 
-def measure(seeds: range) -> int:
+def learn(objective: str, seed: int) -> bd.loop.Run:
+    """Learn as the lecture's example does, with an action held for 8 steps."""
+    return swing_up(objective, seed, TRIALS, RUNS / f"{objective}-8-{seed}", upright)
+
+
+def learn_every_step(objective: str, seed: int) -> bd.loop.Run:
+    """Learn with an action for every step: the same 2 s of horizon, now 160 actions, and as before a new plan for every 8 steps.
+
+    White noise moves a pendulum that it pushes 80 times a second a third as far as one that it pushes ten times a second. The first
+    trial's torques are therefore correlated: as large as the example's, and the pendulum swings as far (0.3 rad). A trial has 400
+    rows, so that the Gaussian process is a sparse one.
+    """
+    env = bd.envs.make("bayesdyn/ActionCostPendulum-v0")
+    model = bd.DynamicsModel(bd.Codec(angles=[0]), bd.posteriors.SparseGP(inducing=60, features=200))
+    planner = bd.planners.ICEM(horizon=160, candidates=150, iterations=6, std=1.0, beta=3.0, momentum=0.0)
+    agent = bd.MPC(model, planner, bd.envs.ActionCostReward(), objective=objective, draws=10)
+    explore = bd.loop.Coloured(std=0.115, beta=2.0, steps=400)
+    options = {"explore": explore, "replan_every": 8, "online": False, "keep_fans": False}
+    return bd.learn(env, model, agent, trials=TRIALS, seed=seed, run=RUNS / f"{objective}-1-{seed}", stop=upright, **options)
+
+
+def measure(name: str, learner: Callable[[str, int], bd.loop.Run], seeds: range, enough: int) -> int:
     """Learn with both objectives on each seed until the pendulum stays up, five trials at most; print, write, return the status."""
-    acceptance, rows = Acceptance("action_cost"), []
+    acceptance, rows = Acceptance(name), []
     found = {objective: [] for objective in OBJECTIVES}
-    for objective in OBJECTIVES:
-        for seed in seeds:
-            run = swing_up(objective, seed, TRIALS, RUNS / f"{objective}-8-{seed}", upright)
-            trials = [trial for trial in run.trials if trial.controlled]
-            for trial in trials:
-                figures = [trial.metrics[key] for key in ("return", "planned_return", "plans_per_second", "fit_seconds")]
-                rows.append([objective, seed, trial.index, int(upright(trial)), *(f"{value:.4f}" for value in figures)])
-                print(*rows[-1], flush=True)
-            found[objective].append(trials)
+    for seed, objective in product(seeds, OBJECTIVES):
+        run = learner(objective, seed)
+        trials = [trial for trial in run.trials if trial.controlled]
+        for trial in trials:
+            figures = [trial.metrics[key] for key in ("return", "planned_return", "plans_per_second", "fit_seconds")]
+            rows.append([objective, seed, trial.index, int(upright(trial)), *(f"{value:.4f}" for value in figures)])
+            print(*rows[-1], flush=True)
+        found[objective].append(trials)
     first = {
         objective: [next((t.index for t in each if upright(t)), None) for each in found[objective]] for objective in OBJECTIVES
     }
@@ -44,18 +67,19 @@ def measure(seeds: range) -> int:
     acceptance.add("optimistic: upright over the last second within 5 episodes", share["optimistic"], ">= 0.9 of the seeds", met)
     unsolved = sum(share["expected"]) <= 0.1 * count
     acceptance.add("expected: upright over the last second within 5 episodes", share["expected"], "<= 0.1 of the seeds", unsolved)
-    acceptance.inform("optimistic: first solved episode", [float(index) for index in first["optimistic"] if index is not None])
+    if any(share["optimistic"]):
+        acceptance.inform("optimistic: first solved episode", [float(index) for index in first["optimistic"] if index is not None])
     for objective in OBJECTIVES:
         acceptance.inform(f"{objective}: return of the last episode", [each[-1].metrics["return"] for each in found[objective]])
         torque = [float(max(t.episode.actions.abs().mean() for t in each)) for each in found[objective]]
         acceptance.inform(f"{objective}: mean |torque| of the busiest episode", torque, " N m")
-    if len(seeds) >= 10:
+    if len(seeds) >= enough:
         acceptance.write()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         columns = ["objective", "seed", "trial", "solved", "return", "planned_return", "plans_per_second", "fit_seconds"]
         writer.writerows([columns, *rows])
-        write_atomically(RESULTS / "action_cost-trials.csv", lambda file: file.write(text.getvalue().encode()))
+        write_atomically(RESULTS / f"{name}-trials.csv", lambda file: file.write(text.getvalue().encode()))
     return acceptance.exit_status
 
 
@@ -64,9 +88,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.action_cost", description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=200, help="the first seed; settings were chosen on smaller ones (200)")
+    parser.add_argument("--every-step", action="store_true", help="an action for each step: three minutes an episode")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sys.exit(measure(range(options.first, options.first + options.seeds)))
+    seeds = range(options.first, options.first + options.seeds)
+    if options.every_step:
+        sys.exit(measure("action_cost-every_step", learn_every_step, seeds, enough=3))
+    sys.exit(measure("action_cost", learn, seeds, enough=10))
 
 
 if __name__ == "__main__":
