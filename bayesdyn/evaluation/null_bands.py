@@ -58,13 +58,31 @@ def null_band(statistic: Statistic, predictive: Predictive, replicates: Iterable
     at_once = max(_NUMBERS_AT_ONCE // max(predictive.component_mean.numel(), 1), 1)
     drawn, values = iter(replicates), list[Tensor]()
     while portion := list(islice(drawn, at_once)):
-        scores = statistic(_side_by_side(predictive, len(portion)), torch.cat(portion, -1))
+        scores = statistic(_SideBySide(predictive, len(portion)), torch.cat(portion, -1))
         values.append(scores.unflatten(-1, (len(portion), -1)).movedim(-2, 0))
     low, high = torch.cat(values).to(torch.float64).nanquantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
     return Band(low, high)
 
 
-def _side_by_side(predictive: Predictive, times: int) -> Predictive:
-    """Return the predictive of `times` as many outputs, all of them `times` over."""
-    parts = (predictive.component_mean, predictive.component_epistemic_var, predictive.component_aleatoric_var)
-    return Predictive(*(part.repeat(1, 1, times) for part in parts))
+class _SideBySide(Predictive):
+    """The predictive of `times` as many outputs, all of them `times` over; moments are those of one, computed once."""
+
+    def __init__(self, one: Predictive, times: int) -> None:
+        parts = (one.component_mean, one.component_epistemic_var, one.component_aleatoric_var)
+        super().__init__(*(part.repeat(1, 1, times) for part in parts))
+        self._moments = [part.repeat(1, times) for part in (one.mean, one.epistemic_variance, one.aleatoric_variance)]
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch E"]:
+        """E_i μ_i."""
+        return self._moments[0]
+
+    @property
+    def epistemic_variance(self) -> Float[Tensor, "*batch E"]:
+        """Var_i μ_i + E_i e_i."""
+        return self._moments[1]
+
+    @property
+    def aleatoric_variance(self) -> Float[Tensor, "*batch E"]:
+        """E_i a_i."""
+        return self._moments[2]

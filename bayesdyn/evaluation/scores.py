@@ -107,7 +107,7 @@ class Scores(Part):
         predictives = {}
         for index, test in enumerate(self.tests):
             tell(test.shift, index, len(self.tests))
-            predictives[test.shift], y = self._test(found, model, codec, test, row)
+            predictives[test.shift], y = self._test(found, model, codec, test, row, self.settings)
             found.add(
                 ranking_by_horizon(model, codec, test, row, self.settings, self.replicates, stream(row.seed, _RANKING)),
                 {**pointwise(predictives[test.shift], y), **fan(model, codec, test.windows, stream(row.seed, _FAN))},
@@ -129,17 +129,19 @@ class Scores(Part):
             found.add(replace(base, metric=f"calibration_{metric}", output=str(output), value=value) for output, value in values)
         for index, test in enumerate(self.tests):
             tell(f"{test.shift}, recalibrated", index, len(self.tests))
-            predictive, y = self._test(found, model, codec, test, row)
+            predictive, y = self._test(found, model, codec, test, row, self.settings.spreading)
             found.add((), pointwise(predictive, y), f"{RECALIBRATED}/{test.shift}")
         self._decide(found, model, row, f"{RECALIBRATED}/decisions", tell)
 
-    def _test(self, found: Findings, model: Model, codec: BaseCodec, test: HeldOut, row: Row) -> tuple[Predictive, Tensor]:
+    def _test(
+        self, found: Findings, model: Model, codec: BaseCodec, test: HeldOut, row: Row, settings: OpenLoop
+    ) -> tuple[Predictive, Tensor]:
         """Score one test one step ahead and by horizon; return the predictive and y."""
         null = seeded(row.seed, _NULL)
         rows, predictive, y = one_step(model, codec, test, row, self.replicates, null)
         scale = Scale.of(codec, self.train, test.transitions)
         rolled = stream(row.seed, _OPEN_LOOP)
-        found.add([*rows, *by_horizon(model, codec, test, scale, row, self.settings, rolled, self.references)])
+        found.add([*rows, *by_horizon(model, codec, test, scale, row, settings, rolled, self.references)])
         return predictive, y
 
     def _decide(self, found: Findings, model: Model, row: Row, under: str, tell: Tell) -> None:

@@ -163,11 +163,10 @@ def by_horizon(
     """Return the rows of the open loop, for every propagation on the same draws and noise; skill is against each reference."""
     rows = []
     bars = {name: reference.crps(test.windows) for name, reference in (references or {}).items()}
-    dtype = model.predict_target(test.transitions.state[:1], test.transitions.action[:1]).component_mean.dtype
     for name, propagation in settings.propagations.items():
         generator = torch.Generator().manual_seed(seed)
-        dynamics = model.sample(settings.particles, generator)
-        moved = replay(dynamics, test.windows, codec, propagation=propagation, dtype=dtype, generator=generator)
+        dynamics = model.sample(settings.particles, generator, dtype=settings.dtype)
+        moved = replay(dynamics, test.windows, codec, propagation=propagation, dtype=settings.dtype, generator=generator)
         base = replace(row, shift=test.shift, propagation=name, count=test.windows.states.shape[1])
         for horizon in test.horizons:
             truth = test.windows.states[horizon][:, codec.outputs]
@@ -192,6 +191,7 @@ def ranking_by_horizon(
     The particles are draws x 4 paths of `TSInf`, which alone keeps a θ to its trajectory and so can tell the two parts apart.
     """
     generator = torch.Generator().manual_seed(seed)
+    # The model's own: in less, rounding would put an order into an uncertainty that is the same everywhere.
     dtype = model.predict_target(test.transitions.state[:1], test.transitions.action[:1]).component_mean.dtype
     draws = max(settings.particles // _PATHS, 2)
     spread = replay(model.sample(draws, generator), test.windows, codec, particles=_PATHS, dtype=dtype, generator=generator)
