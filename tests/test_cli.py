@@ -335,6 +335,8 @@ def test_compare_takes_a_log_of_ones_own(tmp_path):
     result = run("compare", tmp_path / "arm.csv", *options, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "gp" in result.output
+    assert "arm: arm.csv, 'angle' measured, 'volt' commanded, every 0.1 s" in result.output
+    assert "Few data to test on: like the training data, 1 episode (30 rows)." in result.output
     assert "ridge-linear" in result.output
     assert "ensemble" not in result.output
     assert (tmp_path / "out" / "report.html").is_file()

@@ -36,9 +36,23 @@ def test_recordings_of_a_file_are_episodes_with_lags_or_without(tmp_path):
     plain = find_source(str(path), SourceOptions(**{**vars(OPTIONS), "lags": 1, "angle": ["angle"]}))
     assert (plain.lagged, plain.train.state_size, plain.train.action_size) == (False, 2, 1)
     assert plain.codec().angles == [0]
+    assert lags.note.startswith(
+        "arm.csv, 'angle' and 'rate' measured, 'volt' commanded, every 0.1 s; the last 4 samples of each are"
+    )
+    assert (lags.step_seconds, plain.step_seconds) == (0.1, 0.1)
     for data in (lags, plain):
         codec = data.codec()
         codec.fit(data.train)
+
+
+def test_a_step_is_as_long_as_the_samples_are_apart(tmp_path):
+    path = recordings(tmp_path / "arm.csv")
+    faster = find_source(str(path), SourceOptions(**{**vars(OPTIONS), "rate": 20.0}))
+    assert faster.step_seconds == 0.05
+    assert "resampled to every 0.05 s" in faster.note
+    timeless = find_source(str(path), SourceOptions(**{**vars(OPTIONS), "time": ""}))
+    assert timeless.step_seconds is None
+    assert "commanded; the last" in timeless.note
 
 
 def test_another_file_is_a_shift(tmp_path):
@@ -56,6 +70,7 @@ def test_saved_transitions_and_arrays_of_their_names_are_the_same_data(tmp_path)
     saved, given = (find_source(str(tmp_path / name), SourceOptions()) for name in ("saved.npz", "arrays.npz"))
     assert torch.equal(saved.train.state, given.train.state)
     assert isinstance(saved.codec(), Codec)
+    assert saved.note.startswith("saved.npz, states of 2 and actions of 1 numbers; 8 episodes: ")
     np.savez(tmp_path / "half.npz", state=arrays["state"], action=arrays["action"])
     with pytest.raises(ConfigurationError, match="no next_state"):
         find_source(str(tmp_path / "half.npz"), SourceOptions())

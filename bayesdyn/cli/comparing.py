@@ -27,6 +27,7 @@ from bayesdyn.evaluation import (
     simulated_decisions,
 )
 from bayesdyn.evaluation import compare as compare_posteriors
+from bayesdyn.evaluation.about import About
 from bayesdyn.evaluation.data_sets import DataSet
 from bayesdyn.evaluation.drone import drone_posteriors
 from bayesdyn.evaluation.lineup import line_up
@@ -35,6 +36,7 @@ from bayesdyn.evaluation.simulated_sets import EPISODES
 from bayesdyn.posteriors import Posterior
 from bayesdyn.report import write_report
 from bayesdyn.report.comparing import comparison_table
+from bayesdyn.report.recordings import few_test_data, recording
 from bayesdyn.rollout import Mean, TSInf
 
 DRONE = "quarter-drone"
@@ -127,6 +129,7 @@ def compare(
     line_up(posterior, rows=0)  # a name that there is not is said before data are collected
     found = find_source(data, options)
     console.print(f"{found.name}: {found.note}.", highlight=False, soft_wrap=True)
+    warn(few_test_data(recording(found.name), About(tests=found.test_sizes())))
     makers = line_up(posterior, rows=len(found.train), lagged=found.lagged)
     folder = out or Path("runs") / f"compare-{folder_name(found.name)}"
     asked = Asked(
@@ -209,6 +212,12 @@ def terminal_table(comparison: Comparison) -> Table:
     return table
 
 
+def warn(text: str) -> None:
+    """Say what a reader of the table has to know, if there is something."""
+    if text:
+        console.print(f"[yellow]{escape(text)}[/]", highlight=False, soft_wrap=True)
+
+
 def lagged_posteriors() -> Makers:
     """Return the two posteriors that the demo compares on lagged data, by the names of the command line."""
     own = drone_posteriors()
@@ -234,6 +243,8 @@ def _compare(
         found.codec,
         shifted=found.shifted,
         data=found.name,
+        note=found.note,
+        step_seconds=found.step_seconds,
         seeds=seeds,
         open_loop=OpenLoop(horizons=found.horizons(), propagations={"TSInf": TSInf(), "Mean": Mean()}),
         calibration=found.calibration,

@@ -150,15 +150,40 @@ def _unknown(data: str) -> UnknownNameError:
 def _rows(data: str, options: SourceOptions) -> DataSet:
     """Return transitions that were saved."""
     path = Path(data)
-    return episodes_set(path.stem, _transitions(path).episodes(), Codec, seed=options.seed)
+    rows = _transitions(path)
+    found = episodes_set(path.stem, rows.episodes(), Codec, seed=options.seed)
+    return replace(found, note=f"{path.name}, states of {rows.state_size} and actions of {rows.action_size} numbers; {found.note}")
 
 
 def _columns(data: str, options: SourceOptions) -> DataSet:
     """Return recordings from columns of a file."""
     path, options = Path(data), _filled(options)
     lags = options.lags or LAGS
-    found = logs_set(path.stem, _logs(path, options), lags, _codec_of(options, lags), seed=options.seed)
-    return replace(found, shifted={other.stem: lagged_rows(_logs(other, options), lags) for other in options.shift})
+    logs = _logs(path, options)
+    found = logs_set(path.stem, logs, lags, _codec_of(options, lags), seed=options.seed)
+    shifted = {other.stem: lagged_rows(_logs(other, options), lags) for other in options.shift}
+    return replace(
+        found, shifted=shifted, note=f"{_held(path, options, logs, lags)}; {found.note}", step_seconds=_step(options, logs)
+    )
+
+
+def _held(path: Path, options: SourceOptions, logs: Sequence[Log], lags: int) -> str:
+    """Say which columns were taken of a file, and how."""
+    step = _step(options, logs)
+    every = "" if step is None else f", {'resampled to ' if options.rate else ''}every {step:.4g} s"
+    state = f"the last {lags} samples of each are the state" if lags > 1 else "a sample is the state"
+    return f"{path.name}, {_quoted(options.output)} measured, {_quoted(options.input)} commanded{every}; {state}"
+
+
+def _step(options: SourceOptions, logs: Sequence[Log]) -> float | None:
+    """Return the seconds of a step, None without times or where recordings differ by more than their samples may."""
+    steps = [log.sample_time for log in logs]
+    same = max(steps) - min(steps) <= 0.01 * max(steps)
+    return float(f"{sum(steps) / len(steps):.6g}") if options.time and same else None
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(map(repr, names[:-1])), repr(names[-1])]))
 
 
 def _filled(options: SourceOptions) -> SourceOptions:

@@ -6,6 +6,7 @@ from pathlib import Path
 from bayesdyn.codec import BaseCodec
 from bayesdyn.data import Transitions
 from bayesdyn.errors import ConfigurationError
+from bayesdyn.evaluation.about import About, Size
 from bayesdyn.evaluation.active_learning import ActiveLearning
 from bayesdyn.evaluation.candidates import REFERENCES, candidates
 from bayesdyn.evaluation.checks import check_calibration, check_decisions, check_options, check_sizes
@@ -34,6 +35,8 @@ def compare(
     *,
     shifted: Mapping[str, Transitions] | None = None,
     data: str = "data",
+    note: str = "",
+    step_seconds: float | None = None,
     seeds: Sequence[int] = (0,),
     open_loop: OpenLoop = OpenLoop(),  # noqa: B008 (frozen)
     references: bool = True,
@@ -51,7 +54,8 @@ def compare(
     `posteriors` and `codec` make unfitted objects. The scores are in units of the training targets' std unless their name says
     otherwise (`docs/reference/evaluation.md` lists them), and calibration has the band of a calibrated model beside it, from
     `replicates` simulated test sets (0: none). `references` adds linear regression and persistence. A posterior that cannot be
-    fitted or scored becomes a row `failed` = 1 and a `Failure`; the others go on.
+    fitted or scored becomes a row `failed` = 1 and a `Failure`; the others go on. `data` names the data; a page says the `note`
+    beside it, and shows steps in seconds.
 
     More is asked where more is given. With `calibration`, episodes apart from all others, each posterior is recalibrated on them
     after it was scored, and scored again (`split="recalibrated"`). With `decisions`, plans are made with each and carried out.
@@ -88,8 +92,10 @@ def compare(
     if active_learning is not None:
         parts.append(AskedRows(active_learning, data, train, in_distribution, codec))
     jobs = [Job(part, candidate, seed) for candidate in chosen for seed in seeds for part in parts if part.concerns(candidate)]
-    store = None if folder is None else CellFolder(folder)
-    return Comparison(merged(cells_of(jobs, workers, store, progress or (lambda state: None))))
+    sizes = {name: Size.of(transitions) for name, transitions in tests.items()}
+    about = About(note, step_seconds, Size.of(train), None if calibration is None else Size.of(calibration), sizes)
+    store = None if folder is None else CellFolder(folder, about)
+    return Comparison(merged(cells_of(jobs, workers, store, progress or (lambda state: None))), about)
 
 
 def _tests(in_distribution: Transitions, shifted: Mapping[str, Transitions]) -> dict[str, Transitions]:

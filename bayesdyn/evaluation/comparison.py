@@ -12,10 +12,11 @@ import numpy as np
 
 from bayesdyn.data import load_arrays, make_folder, save_arrays
 from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
+from bayesdyn.evaluation.about import About
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, RECALIBRATED, Row, parse_table, read_table, table_text, write_table
 
 _KIND = "comparison-cell"
-_CELLS, _RESULTS = "cells", "results.csv"
+_CELLS, _RESULTS, _ABOUT = "cells", "results.csv", "about.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Summary(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The long table of a comparison and, cell by cell, the arrays that figures are drawn from.
+    """The long table of a comparison and, cell by cell, the arrays that figures are drawn from; `about` is what the data are.
 
     >>> rows = (Row("GP", "toy", "none", 0, "test", "nll", 1, "predictive", value=-1.5),)
     >>> Comparison((Cell("GP", 0, rows),)).summary("GP", "nll").mean
@@ -66,6 +67,7 @@ class Comparison:
     """
 
     cells: tuple[Cell, ...]
+    about: About = field(default_factory=About)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Comparison":
@@ -86,7 +88,8 @@ class Comparison:
             raise FileError(
                 f"{folder / _CELLS} lacks the files of {sorted(missing)}; run the comparison again with the same folder"
             )
-        return cls(merged(sorted(found, key=lambda cell: (order.index(cell.key), cell.part))))
+        cells = merged(sorted(found, key=lambda cell: (order.index(cell.key), cell.part)))
+        return cls(cells, About.read(folder / _ABOUT))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -190,10 +193,13 @@ def read_cell(path: Path, fingerprint: str | None = None) -> Cell:
 
 
 class CellFolder:
-    """A folder with one file per finished cell and `results.csv` over all of them; each file is whole or absent."""
+    """A folder with one file per finished cell, `results.csv` over all of them and what the data are in `about.json`.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    Each file is whole or absent.
+    """
+
+    def __init__(self, folder: str | Path, about: About = About()) -> None:  # noqa: B008 (frozen)
+        self.folder, self.about = Path(folder), about
         self.cells = self.folder / _CELLS
         make_folder(self.cells)
 
@@ -217,7 +223,8 @@ class CellFolder:
         save_arrays(self._path(cell.posterior, cell.seed, cell.part), {**cell.arrays, **text}, kind=_KIND)
 
     def write_results(self, cells: Iterable[Cell]) -> None:
-        """Write `results.csv`, atomically."""
+        """Write `results.csv` and what its data are, atomically."""
+        self.about.write(self.folder / _ABOUT)
         Comparison(merged(cells)).write(self.folder / _RESULTS)
 
     def _path(self, posterior: str, seed: int, part: str) -> Path:

@@ -16,8 +16,10 @@ from bayesdyn.codec import BaseCodec, Codec, LagCodec
 from bayesdyn.data import Episode, Log, Transitions, ball_hoop, lagged, load_tosses
 from bayesdyn.data.cube_tosses import kinetic_energy
 from bayesdyn.errors import ConfigurationError, DataError
-from bayesdyn.evaluation.drone import LAGS, quarter_drone_data
+from bayesdyn.evaluation.about import Size
+from bayesdyn.evaluation.drone import LAGS, RATE, quarter_drone_data
 from bayesdyn.evaluation.open_loop import HORIZONS
+from bayesdyn.evaluation.table import IN_DISTRIBUTION
 
 # Of a recording, or of the episodes: the first share is learned from, the last tested on, the middle one calibrated on.
 _CALIBRATION, _TEST = 0.15, 0.25
@@ -33,7 +35,7 @@ class DataSet:
     """What a comparison wants of its data; no episode is in two parts.
 
     `calibration` is None where there are too few episodes or rows for one. `lagged` says that states are lags, for which a Gaussian
-    process wants a linear part. `note` says in a sentence how the data were cut.
+    process wants a linear part. `note` says in a sentence how the data were cut, `step_seconds` how long a step is, if known.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DataSet:
     shifted: Mapping[str, Transitions] = field(default_factory=dict)
     lagged: bool = False
     note: str = ""
+    step_seconds: float | None = None
 
     def horizons(self) -> tuple[int, ...]:
         """Return the usual horizons that every test part has an episode for.
@@ -53,6 +56,14 @@ class DataSet:
         """
         longest = min(max(len(e) for e in part.episodes()) for part in (self.in_distribution, *self.shifted.values()))
         return tuple(h for h in HORIZONS if h <= longest)
+
+    def test_sizes(self) -> dict[str, Size]:
+        """Return how much there is to test on, in distribution and of each shift.
+
+        >>> list(quarter_drone_set().test_sizes())
+        ['none', 'landing', 'steps', 'seq']
+        """
+        return {name: Size.of(part) for name, part in {IN_DISTRIBUTION: self.in_distribution, **self.shifted}.items()}
 
 
 def quarter_drone_set() -> DataSet:
@@ -67,6 +78,7 @@ def quarter_drone_set() -> DataSet:
         data.shifted,
         lagged=True,
         note="learned from multisine 0-55 s, calibrated on 55-70 s, tested on 70-85 s and on other excitations",
+        step_seconds=1 / RATE,
     )
 
 
@@ -81,12 +93,14 @@ def ball_hoop_set() -> DataSet:
     >>> bool(data.train.action.abs().max() <= 0.5), bool(data.shifted["large commands"].action.abs().min() > 0.5)
     (True, True)
     """
-    runs = _runs(lagged(ball_hoop(), LAGS, LAGS))
+    log = ball_hoop()
+    runs = _runs(lagged(log, LAGS, LAGS))
     small, large = (
         Transitions.concat([run for run in runs if bool(run.action[0].abs() <= _SMALL) == wanted]) for wanted in (True, False)
     )
     found = _shared_out("ball-hoop", small, partial(LagCodec, LAGS, LAGS), 0, deep=True)
-    return replace(found, shifted={"large commands": large}, note=f"commands up to 0.5, {found.note}; larger ones are a shift")
+    note = f"commands up to 0.5, {found.note}; larger ones are a shift"
+    return replace(found, shifted={"large commands": large}, note=note, step_seconds=round(log.sample_time, 9))
 
 
 def cube_toss_set(path: str | PathLike[str], episodes: int = 60) -> DataSet:

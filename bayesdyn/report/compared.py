@@ -91,7 +91,7 @@ class Compared:
 
 def recording_of(comparison: Comparison) -> Recording:
     """Return what is known about the data that a comparison is over."""
-    return recording(next((row.data for row in comparison.rows), "data"))
+    return recording(next((row.data for row in comparison.rows), "data"), comparison.about)
 
 
 def picture(plot: Plot, name: str, title: str, reading: str, alt: str, formula: str) -> Picture:

@@ -17,6 +17,7 @@ from bayesdyn.report.fan_figures import fan_sections
 from bayesdyn.report.horizon_figures import horizon_pictures
 from bayesdyn.report.knowledge_figures import error_pictures, sparsification_pictures
 from bayesdyn.report.ranking_table import ranking_table
+from bayesdyn.report.recordings import few_test_data
 from bayesdyn.report.score_figures import comparisons, difference_pictures
 from bayesdyn.report.shift_figures import roc_pictures, score_pictures
 from bayesdyn.report.toy_figures import toy_pictures, toy_table, variance_pictures
@@ -109,9 +110,9 @@ def comparison_appendix(comparison: Comparison) -> list[Table]:
     warnings = [f"{c.posterior}, seed {c.seed}: {w}" for c in comparison.cells for w in c.warnings]
     failures = [f"{f.posterior}, seed {f.seed}: {f.message}" for f in comparison.failures]
     return [
-        Table(f"{data.name}: every score in distribution", ("score", "horizon", "how", *comparison.posteriors), rows),
+        Table(f"{data.called}: every score in distribution", ("score", "horizon", "how", *comparison.posteriors), rows),
         Table.of_facts(
-            f"{data.name}: seeds, warnings, failures",
+            f"{data.called}: seeds, warnings, failures",
             {
                 "seeds": ", ".join(str(seed) for seed in dict.fromkeys(cell.seed for cell in comparison.cells)),
                 "warnings of the fits": "; ".join(warnings) or "none",
@@ -130,7 +131,9 @@ def _ranking(of: Compared) -> Section:
     story = f"{of.data.story} {bars if set(REFERENCES) & set(of.comparison.posteriors) else ''}".strip()
     failed = [f"{failure.posterior} (seed {failure.seed})" for failure in of.comparison.failures]
     told = f" Failed, and counted as such: {', '.join(failed)}." if failed else ""
-    return Section(f"Who is best at what: {of.data.name}", story + told, tables=[ranking_table(of)], chooser=of.learned)
+    few = few_test_data(of.data, of.comparison.about)
+    title = f"Who is best at what: {of.data.called}"
+    return Section(title, story + told, tables=[ranking_table(of)], chooser=of.learned, warning=few)
 
 
 def _calibration(of: Compared) -> Section | None:

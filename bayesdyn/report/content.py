@@ -50,7 +50,8 @@ class Tile:
 class Section:
     """A part of the page: what to look for in `intro`, a legend of names, tables, pictures (`wide` ones have fewer columns).
 
-    A `slider` moves all its pictures. `chooser` are the posteriors of which a reader may look at one alone, from here on downwards.
+    A `warning` is what a reader has to know before the tables. A `slider` moves all its pictures. `chooser` are the posteriors of
+    which a reader may look at one alone, from here on downwards.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Section:
     wide: bool = False
     slider: Slider | None = None
     chooser: Sequence[str] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _scenario_of(members: Mapping[str, Run]) -> Scenario:
 
 def _title(groups: Sequence[tuple[Scenario, dict[str, Run]]], comparison: Comparison | None) -> str:
     if not groups:
-        return f"How sure are the models of the {recording_of(comparison).name}?" if comparison is not None else "A report"
+        return f"How sure are the models of {recording_of(comparison).called}?" if comparison is not None else "A report"
     names = " and ".join(place.name for place, _ in groups)
     return f"Learning {names} from little data".replace("-", "\N{NON-BREAKING HYPHEN}")
 

@@ -12,6 +12,7 @@ from bayesdyn.codec import Codec
 from bayesdyn.data import Transitions
 from bayesdyn.errors import ConfigurationError, FileError, NumericalError, ShapeError, UnknownNameError
 from bayesdyn.evaluation import Comparison, compare
+from bayesdyn.evaluation.about import About, Size
 from bayesdyn.evaluation.compare import REFERENCES
 from bayesdyn.evaluation.comparison import Cell
 from bayesdyn.evaluation.drone import quarter_drone_data
@@ -192,6 +193,19 @@ def test_what_is_finished_survives_a_kill_and_is_not_computed_again(data, tmp_pa
     assert repr(read_table(tmp_path / "results.csv")) == repr(resumed.rows)
     assert repr(resumed.rows[: len(before)]) == repr(before)
     assert resumed.cells[0].arrays.keys() == resumed.cells[1].arrays.keys()
+
+
+def test_a_comparison_knows_what_its_data_are_and_so_does_its_folder(data, tmp_path):
+    said = {"note": "a pendulum of 1 m", "step_seconds": 0.1}
+    found = run(data, {"conjugate": ConjugateRegression}, references=False, folder=tmp_path, **said)
+    assert found.about == About("a pendulum of 1 m", 0.1, Size(6, 150), None, {"none": Size(4, 100), "far": Size(4, 100)})
+    assert found.about.few == ()
+    assert Comparison.open(tmp_path).about == found.about
+    (tmp_path / "about.json").write_text("{}")
+    with pytest.raises(FileError, match=r"about\.json is damaged"):
+        Comparison.open(tmp_path)
+    (tmp_path / "about.json").unlink()  # as in the folders of older releases
+    assert Comparison.open(tmp_path).about == About()
 
 
 def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,6 +13,7 @@ from browsing import PHONE, chromium, opened, scrolled_through  # noqa: F401 (a 
 from material import COVERAGE, HORIZONS, NLL, made_up
 
 from bayesdyn.errors import UnknownNameError
+from bayesdyn.evaluation.about import About, Size
 from bayesdyn.evaluation.pairs import paired_interval
 from bayesdyn.report import write_report
 from bayesdyn.report.comparing import comparison_table
@@ -132,6 +134,21 @@ def test_one_seed_makes_no_claim_about_chance(tmp_path):
 def test_a_stranger_is_no_reference(comparison, tmp_path):
     with pytest.raises(UnknownNameError, match="no posterior 'nobody'"):
         write_report(tmp_path / "page.html", {}, comparison, reference="nobody")
+
+
+def test_the_page_says_what_the_data_are_and_where_they_are_few(comparison, tmp_path):
+    about = About("arm.csv, 'angle' measured", 0.05, Size(17, 1986), None, {"none": Size(8, 464), "far": Size(2, 116)})
+    text = write_report(tmp_path / "page.html", {}, replace(comparison, about=about)).read_text(encoding="utf-8")
+    assert "How sure are the models of “made-up”?" in text
+    assert "Data: arm.csv, &#39;angle&#39; measured." in text
+    assert "Learned from 17 episodes (1,986 rows), not recalibrated." in text
+    assert "Tested on like the training data, 8 episodes (464 rows); far, 2 episodes (116 rows)." in text
+    assert "how far ahead (s)" in text
+    (warning,) = re.findall(r'<p class="warning">(.*?)</p>', text)
+    assert warning.startswith("Few data to test on: far, 2 episodes (116 rows). ")
+    enough = replace(about, tests={"none": Size(8, 464)})
+    again = write_report(tmp_path / "page.html", {}, replace(comparison, about=enough)).read_text(encoding="utf-8")
+    assert '<p class="warning">' not in again
 
 
 def test_what_failed_is_said_and_not_drawn(tmp_path):
