@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 import bayesdyn
 from bayesdyn import loop, presets
 from bayesdyn.cli import app
+from bayesdyn.cli.comparing import failed
 from bayesdyn.envs import CARTPOLE_ID
 from bayesdyn.errors import DataError, NumericalError
-from bayesdyn.evaluation import InProcess, Processes, Ray
+from bayesdyn.evaluation import Comparison, InProcess, Processes, Ray
+from bayesdyn.evaluation.comparison import Cell
 from bayesdyn.loop import Run
 from bayesdyn.policies import LinearPolicy, OnFeatures
 from bayesdyn.policy_search import Adam
@@ -350,6 +352,7 @@ def test_compare_takes_a_log_of_ones_own(tmp_path):
         (("--jobs", 3, "--active-learning"), Processes(3), ["active_learning"]),
         (("--ray", "auto", "--jobs", 8, "--toy", "--active-learning"), Ray("auto", 8), ["active_learning", "toy"]),
         (("--ray", "local"), Ray("local"), []),
+        (("--retry",), InProcess(), []),
     ],
 )
 def test_compare_computes_where_it_is_told_and_asks_what_it_is_told(given, workers, beside, tmp_path, monkeypatch):
@@ -364,7 +367,16 @@ def test_compare_computes_where_it_is_told_and_asks_what_it_is_told(given, worke
     assert result.exit_code == 130
     (options,) = asked
     assert options["workers"] == workers
+    assert options["retry"] == ("--retry" in given)
     assert sorted(name for name in ("toy", "active_learning") if options[name] is not None) == beside
+
+
+def test_compare_says_what_failed_and_how_to_fit_it_again():
+    cells = [Cell("gp", seed, (), failure="NumericalError: singular" if seed else "") for seed in (0, 1)]
+    said = failed(Comparison(tuple(cells)))
+    assert said.startswith("Failed: gp (seed 1), NumericalError: singular. ")
+    assert "--retry" in said
+    assert failed(Comparison(tuple(cells[:1]))) == ""
 
 
 def test_compare_without_ray_names_its_extra(tmp_path, monkeypatch):

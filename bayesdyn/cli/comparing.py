@@ -83,6 +83,7 @@ def compare(
     decisions: Annotated[
         bool, typer.Option("--decisions", help="Environment: also plan with each model. Does a plan earn what it promises?")
     ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Fit again what failed before; else that is kept, too.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Fits at once, each in a process of its own.", show_default="1")] = None,
     ray: Annotated[
         str | None,
@@ -97,7 +98,8 @@ def compare(
     Each is trained on the same part and scored on the rest, one step and many steps ahead, beside linear regression and
     persistence; then recalibrated on episodes kept apart, and scored again. Data are cut by episodes, one long recording in time.
 
-    Stop it whenever you like: the same command goes on. With --jobs or --ray the numbers are the same, only sooner.
+    Stop it whenever you like: the same command goes on. What failed is kept as failed; --retry fits it again. With --jobs or --ray
+    the numbers are the same, only sooner.
 
     [bold]Examples[/bold]
 
@@ -136,10 +138,12 @@ def compare(
         Disentanglement() if toy else None,
         ActiveLearning() if active_learning else None,
         decisions_of(found) if decisions else None,
+        retry,
         workers_of(jobs, ray, threads),
     )
     compared = watched(lambda tell: _compare(found, makers, range(seed, seed + seeds), folder, tell, asked))
     console.print(terminal_table(compared))
+    warn(failed(compared))
     where_to_look(write_report(folder / "report.html", {}, compared))
 
 
@@ -149,6 +153,7 @@ class Asked(NamedTuple):
     toy: Disentanglement | None
     active_learning: ActiveLearning | None
     decisions: DecisionTask | None
+    retry: bool
     workers: Workers
 
 
@@ -210,6 +215,12 @@ def terminal_table(comparison: Comparison) -> Table:
         cells = [row[place] for row in content.rows]
         table.add_row(escape(title), *(f"[bold green]{escape(cell.text)}[/]" if cell.best else escape(cell.text) for cell in cells))
     return table
+
+
+def failed(comparison: Comparison) -> str:
+    """Say what failed and how to fit it again, nothing where nothing did."""
+    each = "; ".join(f"{failure.posterior} (seed {failure.seed}), {failure.message}" for failure in comparison.failures)
+    return each and f"Failed: {each}. That is kept like the rest; the same command with --retry fits it again."
 
 
 def warn(text: str) -> None:

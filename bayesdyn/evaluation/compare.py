@@ -46,6 +46,7 @@ def compare(
     toy: Disentanglement | None = None,
     active_learning: ActiveLearning | None = None,
     folder: str | Path | None = None,
+    retry: bool = False,
     workers: Workers = InProcess(),  # noqa: B008 (frozen)
     progress: ComparisonProgress | None = None,
 ) -> Comparison:
@@ -62,9 +63,10 @@ def compare(
     `toy` asks whether the two parts of the variance are what they say, on data of its own, and `active_learning` what it is worth
     to learn from the rows that a posterior asks for, out of `train`: those two take many fits, which are cells of their own.
 
-    With a `folder`, each finished cell (posterior, seed) is kept there and never computed again, and `results.csv` holds the table;
-    a kill loses the running cells only. `workers` says where cells are computed: here, in several processes, on a Ray cluster. The
-    numbers are the same to the last digit, but for the seconds of a fit.
+    With a `folder`, each finished cell (posterior, seed) is kept there and never computed again, and `results.csv` holds the
+    table; a kill loses the running cells only. Cells that failed are kept like others; `retry` computes them again. `workers`
+    says where cells are computed: here, in several processes, on a Ray cluster. The numbers are the same to the last digit, but
+    for the seconds of a fit.
 
     Raises `ConfigurationError` for options without a meaning, or a folder whose cells belong to other data or settings;
     `ShapeError` if sizes differ; `DataError` for too few rows, and for calibration data that are among the others.
@@ -95,7 +97,7 @@ def compare(
     sizes = {name: Size.of(transitions) for name, transitions in tests.items()}
     about = About(note, step_seconds, Size.of(train), None if calibration is None else Size.of(calibration), sizes)
     store = None if folder is None else CellFolder(folder, about)
-    return Comparison(merged(cells_of(jobs, workers, store, progress or (lambda state: None))), about)
+    return Comparison(merged(cells_of(jobs, workers, store, progress or (lambda state: None), retry=retry)), about)
 
 
 def _tests(in_distribution: Transitions, shifted: Mapping[str, Transitions]) -> dict[str, Transitions]:

@@ -1,22 +1,26 @@
 """What `compare` found: `Comparison`, its cells (one posterior, one seed), and the folder that keeps them."""
 
+import json
 import re
 import statistics
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bayesdyn.data import load_arrays, make_folder, save_arrays
+from bayesdyn.data.describe import differences
 from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
 from bayesdyn.evaluation.about import About
 from bayesdyn.evaluation.table import IN_DISTRIBUTION, ONE_STEP, RECALIBRATED, Row, parse_table, read_table, table_text, write_table
 
 _KIND = "comparison-cell"
 _CELLS, _RESULTS, _ABOUT = "cells", "results.csv", "about.json"
+_MOST_TOLD, _LONGEST = 4, 160
 
 
 @dataclass(frozen=True)
@@ -174,22 +178,36 @@ def _joined(parts: Sequence[Cell]) -> Cell:
     )
 
 
-def read_cell(path: Path, fingerprint: str | None = None) -> Cell:
+class Origin(NamedTuple):
+    """What a cell comes from: a hash of all that its numbers depend on, and the same in words as far as there are any."""
+
+    fingerprint: str
+    made_of: Mapping[str, Any] = MappingProxyType({})
+
+
+def read_cell(path: Path, origin: Origin | None = None) -> Cell:
     """Read a finished cell.
 
-    Raises `ConfigurationError` if it was computed from other data or settings than those of `fingerprint` (None: whichever),
-    `FileError` if the file is damaged.
+    Raises `ConfigurationError` if it was computed from other data or settings than those of `origin` (None: whichever), `FileError`
+    if the file is damaged.
     """
     arrays = load_arrays(path, kind=_KIND)
-    made_with = str(arrays.pop("fingerprint"))
-    if fingerprint is not None and made_with != fingerprint:
+    made_with, made_of = str(arrays.pop("fingerprint")), json.loads(str(arrays.pop("made_of", "{}")))
+    if origin is not None and made_with != origin.fingerprint:
         raise ConfigurationError(
-            f"{path} was computed from other data, settings or options, or by another version; "
-            "choose another folder or delete that file"
+            f"{path} was computed from other data, settings or options, or by another version"
+            f"{_told(differences(made_of, dict(origin.made_of)) if made_of else ())}; choose another folder or delete that file"
         )
     rows = parse_table(str(arrays.pop("rows")), str(path))
     warnings, failure = tuple(str(w) for w in arrays.pop("warnings")), str(arrays.pop("failure"))
     return Cell(rows[0].posterior, rows[0].seed, rows, arrays, warnings, failure, str(arrays.pop("part", "")))
+
+
+def _told(lines: Sequence[str]) -> str:
+    """Say the first few differences, in brackets."""
+    known = [line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..." for line in lines]
+    more = f"; {len(known) - _MOST_TOLD} more" if len(known) > _MOST_TOLD else ""
+    return f" ({'; '.join(known[:_MOST_TOLD])}{more})" if known else ""
 
 
 class CellFolder:
@@ -203,18 +221,19 @@ class CellFolder:
         self.cells = self.folder / _CELLS
         make_folder(self.cells)
 
-    def load(self, posterior: str, seed: int, part: str, fingerprint: str) -> Cell | None:
+    def load(self, posterior: str, seed: int, part: str, origin: Origin) -> Cell | None:
         """Return a finished cell, None if there is none.
 
         Raises `ConfigurationError` if it was computed from other data or settings, `FileError` if the file is damaged.
         """
         path = self._path(posterior, seed, part)
-        return read_cell(path, fingerprint) if path.is_file() else None
+        return read_cell(path, origin) if path.is_file() else None
 
-    def save(self, cell: Cell, fingerprint: str) -> None:
+    def save(self, cell: Cell, origin: Origin) -> None:
         """Write a finished cell, atomically."""
         text = {
-            "fingerprint": np.array(fingerprint),
+            "fingerprint": np.array(origin.fingerprint),
+            "made_of": np.array(json.dumps(dict(origin.made_of))),
             "rows": np.array(table_text(cell.rows)),
             "warnings": np.array(cell.warnings, dtype=np.str_),
             "failure": np.array(cell.failure),

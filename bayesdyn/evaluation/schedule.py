@@ -5,7 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
-from bayesdyn.evaluation.comparison import Cell, CellFolder
+from bayesdyn.evaluation.comparison import Cell, CellFolder, Origin
+from bayesdyn.evaluation.made_of import made_of
 from bayesdyn.evaluation.parts import Job, compute
 from bayesdyn.evaluation.workers import Tell, Workers
 
@@ -29,8 +30,13 @@ class CellProgress(NamedTuple):
 ComparisonProgress = Callable[[CellProgress], None]
 
 
-def cells_of(jobs: Sequence[Job], workers: Workers, store: CellFolder | None, progress: ComparisonProgress) -> list[Cell]:
+def cells_of(
+    jobs: Sequence[Job], workers: Workers, store: CellFolder | None, progress: ComparisonProgress, *, retry: bool = False
+) -> list[Cell]:
     """Return the cell of each job, in their order: from the folder, or computed and kept there as soon as it is finished.
+
+    A cell that failed is kept, too, since with the same seed it fails again, unless `retry` asks for it once more: what it failed
+    for may have been the machine's, or may have been repaired.
 
     Raises what a job raises, and `ConfigurationError` for a cell in the folder that was computed from something else.
     """
@@ -42,10 +48,10 @@ def cells_of(jobs: Sequence[Job], workers: Workers, store: CellFolder | None, pr
 
         return at
 
-    marks = [""] * len(jobs) if store is None else _fingerprints(jobs)
-    for place, (job, mark) in enumerate(zip(jobs, marks, strict=True)):
-        kept = None if store is None else store.load(job.candidate.name, job.seed, job.part.name, mark)
-        if kept is not None:
+    origins = [Origin("")] * len(jobs) if store is None else _origins(jobs)
+    for place, (job, origin) in enumerate(zip(jobs, origins, strict=True)):
+        kept = None if store is None else store.load(job.candidate.name, job.seed, job.part.name, origin)
+        if kept is not None and not (retry and kept.failure):
             tell(job)("kept", 1, 1)
             cells[place] = kept
     missing = [place for place in range(len(jobs)) if place not in cells]
@@ -55,7 +61,7 @@ def cells_of(jobs: Sequence[Job], workers: Workers, store: CellFolder | None, pr
         for index, cell in found:
             place = missing[index]
             if store is not None:
-                store.save(cell, marks[place])
+                store.save(cell, origins[place])
                 store.write_results(done for _, done in sorted({**cells, place: cell}.items(), key=lambda item: item[0]))
             tell(jobs[place])("failed" if cell.failure else "done", 1, 1)
             cells[place] = cell
@@ -64,13 +70,13 @@ def cells_of(jobs: Sequence[Job], workers: Workers, store: CellFolder | None, pr
     return [cells[place] for place in range(len(jobs))]
 
 
-def _fingerprints(jobs: Sequence[Job]) -> list[str]:
-    """Return each job's fingerprint; seeds share one."""
+def _origins(jobs: Sequence[Job]) -> list[Origin]:
+    """Return what each job's cell comes from; seeds share one."""
     known = {}
     for job in jobs:
         key = job.part.name, job.candidate.name
         if key not in known:
-            known[key] = job.part.fingerprint(job.candidate)
+            known[key] = Origin(job.part.fingerprint(job.candidate), made_of(job.part, job.candidate))
     return [known[job.part.name, job.candidate.name] for job in jobs]
 
 

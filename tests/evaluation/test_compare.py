@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,6 +37,17 @@ class Broken(ConjugateRegression):
 
     def fit(self, x, y, **options):
         raise NumericalError("K + σ²I is singular")
+
+
+class Flaky(ConjugateRegression):
+    """Breaks down while something that no setting says is not as it should be: memory, a package."""
+
+    broken = True
+
+    def fit(self, x, y, **options):
+        if self.broken:
+            raise NumericalError("there is no memory left")
+        return super().fit(x, y, **options)
 
 
 class Interrupted(ConjugateRegression):
@@ -215,6 +227,35 @@ def test_a_folder_of_other_data_or_options_is_refused(data, tmp_path):
         run((pendulum(6, 9), inside, shifted), {"conjugate": ConjugateRegression}, references=False, folder=tmp_path)
     with pytest.raises(ConfigurationError, match="settings or options"):
         run(data, {"conjugate": lambda: ConjugateRegression(noise_var=0.1)}, references=False, folder=tmp_path)
+
+
+def test_a_folder_of_something_else_says_in_what_it_differs(data, tmp_path):
+    conjugate = {"conjugate": ConjugateRegression}
+    run(data, conjugate, references=False, folder=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"version \(replicates: 10 there, 11 now\); choose"):
+        run(data, conjugate, references=False, folder=tmp_path, replicates=11)
+    longer = replace(QUICK, starts=21)
+    with pytest.raises(ConfigurationError, match=r"\(open loop\.starts: 20 there, 21 now\); choose"):
+        run(data, conjugate, references=False, folder=tmp_path, open_loop=longer)
+    fewer = (pendulum(5, 0), *data[1:])
+    told = r"\(training data: '150 rows of 6 episodes, checksum \w{8}' there, '125 rows of 5 episodes, checksum \w{8}' now\)"
+    with pytest.raises(ConfigurationError, match=told):
+        run(fewer, conjugate, references=False, folder=tmp_path)
+
+
+def test_what_failed_is_kept_as_failed_and_computed_again_on_request(data, tmp_path):
+    """What is done stays as it is; a cell that fails again is one more failure of the same kind."""
+    Counting.fits, makers = 0, {"counting": Counting, "flaky": Flaky}
+    Flaky.broken = True
+    first = run(data, makers, references=False, folder=tmp_path)
+    Flaky.broken = False
+    kept = run(data, makers, references=False, folder=tmp_path)
+    assert [f.posterior for f in first.failures] == [f.posterior for f in kept.failures] == ["flaky"]
+    retried = run(data, makers, references=False, folder=tmp_path, retry=True)
+    assert retried.failures == ()
+    assert repr(retried.cells[0].rows) == repr(first.cells[0].rows)
+    assert Counting.fits == 1
+    assert Comparison.open(tmp_path).failures == ()
 
 
 def test_cells_that_were_scored_otherwise_are_refused(data, tmp_path, monkeypatch):
