@@ -86,10 +86,11 @@ def draw(result: Result) -> Figure:
     figure = Figure((11.5, 4), layout="constrained")
     one, ensemble, apart = figure.subplots(1, 3)
     band(one, result.one, result.data, PALETTE[1])
-    dress(one, f"one network: without data off by\n{result.error_of_one_network_without_data:.0f} of its standard deviations")
+    off = result.error_of_one_network_without_data, result.error_of_ensemble_without_data
+    dress(one, f"one network: off by {off[0]:.0f} of its\nstandard deviations where it has no data")
     band(ensemble, result.ensemble, result.data, PALETTE[0])
     ensemble.plot(X, result.ensemble.component_mean[..., 0].T, color=PALETTE[0], linewidth=0.6, alpha=0.6)
-    dress(ensemble, f"ten networks: without data off by\n{result.error_of_ensemble_without_data:.1f} of their standard deviations")
+    dress(ensemble, f"ten networks: off by {off[1]:.1f} of their\nstandard deviations where they have no data")
     for (low, high), name in ((QUIET, "little noise"), (NOISY, "much noise")):
         apart.axvspan(low, high, color=NEUTRAL, alpha=0.15, linewidth=0)
         apart.text((low + high) / 2, 0.012, name, color=NEUTRAL, fontsize=8, ha="center")
