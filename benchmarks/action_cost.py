@@ -33,9 +33,8 @@ def learn(objective: str, seed: int, episodes: int) -> bd.loop.Run:
 def learn_every_step(objective: str, seed: int, episodes: int) -> bd.loop.Run:
     """Learn with an action for every step: the same 2 s of horizon, now 160 actions, and as before a new plan for every 8 steps.
 
-    White noise moves a pendulum that it pushes 80 times a second a third as far as one that it pushes ten times a second. The first
-    trial's torques are therefore correlated: as large as the example's, and the pendulum swings as far (0.3 rad). A trial has 400
-    rows, so that the Gaussian process is a sparse one.
+    White noise of 80 pushes a second moves a pendulum less than one of ten a second. The first trial's torques are therefore
+    correlated over time, and as large as the example's. A trial has 400 rows, so that the Gaussian process is a sparse one.
     """
     env = bd.envs.make("bayesdyn/ActionCostPendulum-v0")
     model = bd.DynamicsModel(bd.Codec(angles=[0]), bd.posteriors.SparseGP(inducing=60, features=200))
