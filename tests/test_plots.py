@@ -52,6 +52,17 @@ def test_hues_differ_for_people_who_see_two_cones_worth():
         assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 0.2
 
 
+def test_no_two_hues_are_of_one_tint():
+    """Hue angles in OKLab (Ottosson 2020) are 15 degrees apart or more: a dull blue beside a bright one is lost in thin lines."""
+    cones = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566]]
+    cones.append([0.0883024619, 0.2817188376, 0.6299787005])
+    opponents = [[1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]]
+    linear = np.array([[c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(h)] for h in plots.PALETTE])
+    a, b = np.cbrt(linear @ np.array(cones).T) @ np.array(opponents).T[:, 0], np.cbrt(linear @ np.array(cones).T) @ opponents[1]
+    angles = np.sort(np.degrees(np.arctan2(b, a)) % 360)
+    assert np.diff([*angles, angles[0] + 360]).min() > 14.9
+
+
 def test_a_posterior_keeps_its_colour_whatever_it_is_drawn_with(axes):
     plots.by_horizon(axes, (1, 10), {"mine": [0.9, 0.8], "ExactGP": [0.9, 0.7]}, label="coverage")
     assert line(axes, "ExactGP").get_color() == plots.colour("ExactGP")

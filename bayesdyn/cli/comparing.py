@@ -210,7 +210,7 @@ def terminal_table(comparison: Comparison) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2))
     table.add_column("")
     for row in content.rows:
-        table.add_column(escape(row[0].text), justify="right", no_wrap=True)
+        table.add_column("\n".join(filter(None, [escape(row[0].text), row[0].note])), justify="right", no_wrap=True)
     for place, title in list(enumerate(content.columns))[1:]:
         cells = [row[place] for row in content.rows]
         table.add_row(escape(title), *(f"[bold green]{escape(cell.text)}[/]" if cell.best else escape(cell.text) for cell in cells))

@@ -39,7 +39,9 @@ def pit_histogram(axes: Axes, pit: Mapping[str, Array], null: tuple[Array, Array
 
 
 def paired_differences(axes: Axes, found: Mapping[str, PairedInterval], reference: str, label: str) -> None:
-    """Draw for each posterior its mean paired difference to the `reference` with its interval; a bar that crosses 0 is a tie.
+    """Draw for each posterior its mean paired difference to the `reference` with its interval.
+
+    A bar that crosses 0 leaves open which is better, as those of two pairs nearly always do.
 
     >>> from matplotlib.figure import Figure
     >>> axes = Figure().add_subplot()

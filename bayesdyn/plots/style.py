@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 NEUTRAL = "#808080"
-# Eight hues at least 3:1 against white and against #171d24, found by search to stay apart with any common colour blindness.
-PALETTE = ("#2957FF", "#D18108", "#00A2BC", "#9D7AFF", "#CA2B25", "#4F784E", "#B88186", "#5669AD")
+# Eight hues at least 3:1 against white and against #171d24, found by search to stay apart with any common colour blindness, and no
+# two of one tint.
+PALETTE = ("#2957FF", "#D18108", "#00A2BC", "#9D7AFF", "#CA2B25", "#4F784E", "#B88186", "#AF28A7")
 # By class and by the name of the command line. Of two that share a hue, a page gives the second another.
 _KNOWN = {
     "ExactGP": 0,

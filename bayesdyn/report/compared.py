@@ -57,6 +57,15 @@ class Compared:
         first = self.learned if len(self.learned) > 1 else [*others, *self.learned]
         return next(iter(first), "")
 
+    def doubts(self, name: str) -> bool:
+        """Whether a model has an epistemic part: a single network has none, and nothing to rank its errors by."""
+        stated = self.numbers.values(Query("epistemic_std")).get(name, {})
+        return not stated or any(value > 0 for value in stated.values())
+
+    def seeds_of(self, name: str) -> int:
+        """How many seeds of a model could be scored."""
+        return len(self.numbers.values(Query("nll")).get(name, {}))
+
     @property
     def shifts(self) -> Sequence[str]:
         """Names of the shifted data."""

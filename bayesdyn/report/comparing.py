@@ -155,11 +155,11 @@ def _toy(of: Compared) -> Section | None:
     intro = (
         "Data with a gap and known noise. Strong: the mean; thin lines: functions drawn, one θ each; dark band: epistemic, ± 2 "
         "std; "
-        f"pale: with noise. Dashed is the truth, dotted its noise, ± 2 std.{_outlined(of, pictures)}"
+        f"pale: with noise. Dashed is the truth, dotted its noise, ± 2 std.{_beside(of, pictures)}"
     )
     return Section("Over one input", intro, pictures, [table] if table is not None else [])
 
 
-def _outlined(of: Compared, pictures: Sequence[Picture]) -> str:
+def _beside(of: Compared, pictures: Sequence[Picture]) -> str:
     """Say whose band is drawn beside the others', where it is."""
-    return f" In grey the epistemic band of {of.reference}." if len(pictures) > 1 and of.reference in of.learned else ""
+    return f" Filled in grey, the epistemic band of {of.reference}." if len(pictures) > 1 and of.reference in of.learned else ""

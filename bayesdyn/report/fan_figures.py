@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from bayesdyn.evaluation.table import IN_DISTRIBUTION
 from bayesdyn.plots import series
@@ -48,7 +49,7 @@ def _section(of: Compared, shift: str, starts: Sequence[int]) -> Section:
         "states, which the slider goes through from those that the models found easy to those that they found hard. Dark band: "
         "what "
         "the model does not know (epistemic); pale: with noise (aleatoric), 50 and 90 % together. Thin lines: single worlds, one θ "
-        "each; strong line: what was recorded.",
+        "each; strong line: what was recorded. An arrow at the edge: there the band leaves the picture.",
         [_picture(of, name, rows, ranges, shift, where) for name, rows in known.items()],
         legend=[],
         slider=Slider(
@@ -63,12 +64,20 @@ def _picture(
     fans = [fan for row in rows for fan in row]
     first = len(rows[0]) // 2
     time = [of.data.time(step) for step in range(len(fans[0].truth))]
-    data = _traces(of, name, time, fans[first])
+    drawn = [_traces(of, name, time, fan, ends) for fan, ends in zip(fans, ranges, strict=True)]
+    data = drawn[first]
     frames: list[Mapping[str, Any]] = [
-        {"y": [trace["y"] for trace in _traces(of, name, time, fan)], "range": list(ends), "note": f"CRPS {fan.crps:.3f}"}
-        for fan, ends in zip(fans, ranges, strict=True)
+        {
+            # Only the arrows stand elsewhere on x, too.
+            "x": [trace["x"] if trace.get("meta") == "mark" else None for trace in traces],
+            "y": [trace["y"] for trace in traces],
+            "range": list(ends),
+            "note": f"CRPS {fan.crps:.3f}",
+        }
+        for traces, fan, ends in zip(drawn, fans, ranges, strict=True)
     ]
-    axes = layout(f"how far ahead ({of.data.clock})", f"output{of.unit}", yaxis={"range": list(ranges[first])})
+    span = {"range": numbers([time[0], time[-1]])}  # else an arrow at the end makes room for itself
+    axes = layout(f"how far ahead ({of.data.clock})", f"output{of.unit}", xaxis=span, yaxis={"range": list(ranges[first])})
     inside = np.mean([((fan.truth >= fan.quantiles[0]) & (fan.truth <= fan.quantiles[-1]))[1:].mean() for fan in fans])
     alt = f"Open-loop fans of {name} over {len(rows[0])} starts, {where}: "
     alt += f"the truth is inside the 90 % band {100 * inside:.0f} % of the time."
@@ -76,7 +85,7 @@ def _picture(
     return picture(Plot(data, axes, frames, owner=name), f"fan-{shift}-{name}", name, reading, alt, "fan")
 
 
-def _traces(of: Compared, name: str, time: Sequence[float], fan: series.Fan) -> list[Trace]:
+def _traces(of: Compared, name: str, time: Sequence[float], fan: series.Fan, ends: Sequence[float]) -> list[Trace]:
     colour = of.style(name).colour
     low, half_low, half_high, high = fan.quantiles
     reach = _NINETY * fan.epistemic_std
@@ -85,7 +94,17 @@ def _traces(of: Compared, name: str, time: Sequence[float], fan: series.Fan) -> 
     areas = [(low, high, 15), (half_low, half_high, 15), (*inner, 26)]
     traces = [area(time, below, above, shade(colour, percent), name) for below, above, percent in areas]
     traces += [_path(time, path, name, colour, 0.8, "one world") for path in fan.lines[:_LINES]]
+    edges = ((high > ends[1], ends[1], "triangle-up"), (low < ends[0], ends[0], "triangle-down"))
+    traces += [_leaving(time, outside, end, name, colour, symbol) for outside, end, symbol in edges]
     return [*traces, _path(time, fan.mean, name, colour, 2, "mean"), _path(time, fan.truth, name, INK, 2.2, "recorded")]
+
+
+def _leaving(time: Sequence[float], outside: Bool[np.ndarray, "T"], end: float, name: str, colour: str, symbol: str) -> Trace:
+    """Return an arrow at the edge where the band leaves the picture for the first time, none if it does not."""
+    place = np.flatnonzero(outside)[:1]
+    return {"type": "scatter", "mode": "markers", "meta": "mark", "name": "off the scale", "legendgroup": name, "hoverinfo": "skip",
+            "cliponaxis": False, "marker": {"color": colour, "size": 9, "symbol": symbol},
+            "x": numbers([time[k] for k in place]), "y": numbers([end] * len(place))}  # fmt: skip
 
 
 def _path(time: Sequence[float], values: series.Array, name: str, colour: str, width: float, told: str) -> Trace:

@@ -9,7 +9,7 @@ from bayesdyn.evaluation.compare import REFERENCES
 from bayesdyn.plots.numbers import OPEN_LOOP, Line
 from bayesdyn.report.canvas import Picture
 from bayesdyn.report.compared import Compared, picture
-from bayesdyn.report.interactive import DASHES, Plot, Trace, alone, band, layout, line, null_band, numbers, rule
+from bayesdyn.report.interactive import DASHES, Plot, Trace, alone, band, layout, line, null_band, numbers, off_scale, rule
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _picture(of: Compared, against: _Against, lines: dict[str, Line]) -> Picture
         data += _traces(of, against, name, each)
         ends.append(f"{name} {each.mean[-1]:.3g}")
     data += _other_propagations(of, against)
+    reading = against.reading
     most, least = 1.0 if against.top is None else against.top, 0.0
     y: dict[str, object] = {"tickformat": ".0%"} if against.percent else {}
     if against.top is not None:
@@ -109,11 +110,19 @@ def _picture(of: Compared, against: _Against, lines: dict[str, Line]) -> Picture
     elif against.positive:
         y["rangemode"] = "tozero"
     else:
-        y |= _skill_range(lines)
+        ends_of_scale = _skill_range(lines)
+        y["range"] = numbers(ends_of_scale)
+        arrows = [mark for name, each in lines.items() if name not in REFERENCES for mark in _arrows(of, name, each, ends_of_scale)]
+        data += arrows
+        reading += " An arrow at the edge is a value outside the picture." if arrows else ""
     ticks = {"tickmode": "array", "tickvals": numbers(times), "ticktext": [f"{time:g}" for time in times]}
     axes = layout(f"how far ahead ({of.data.clock})", against.label, xaxis={"type": "log", **ticks}, yaxis=y)
     alt = f"{against.title} {against.label.capitalize()} against the horizon; at the longest: {', '.join(ends)}."
-    return picture(Plot(data, axes), f"horizon-{against.metric}", against.title, against.reading, alt, against.formula)
+    return picture(Plot(data, axes), f"horizon-{against.metric}", against.title, reading, alt, against.formula)
+
+
+def _arrows(of: Compared, name: str, each: Line, ends: tuple[float, float]) -> list[Trace]:
+    return off_scale(of.style(name), [float(of.data.time(h)) for h in each.horizons], each.mean, ends)
 
 
 def _traces(of: Compared, against: _Against, name: str, each: Line) -> list[Trace]:
@@ -143,11 +152,12 @@ def _other_propagations(of: Compared, against: _Against) -> list[Trace]:
     return traces
 
 
-def _skill_range(lines: dict[str, Line]) -> dict[str, object]:
-    """Return limits that one model, worse than the reference many times over, does not decide alone."""
+def _skill_range(lines: dict[str, Line]) -> tuple[float, float]:
+    """Return limits that one model, worse than the reference many times over, does not decide alone: a tenth may be far below."""
     values = np.concatenate([each.mean for name, each in lines.items() if name not in REFERENCES])
     values = values[np.isfinite(values)]
-    low = min(float(np.quantile(values, 0.1)), 0.0) if len(values) else -1.0
     high = max(float(values.max()), 0.0) if len(values) else 1.0
+    tenth = min(float(np.quantile(values, 0.1)), 0.0) if len(values) else -1.0
+    low = max(min(float(values.min()), 0.0), 2 * tenth - high) if len(values) else tenth
     room = 0.08 * (high - low or 1.0)
-    return {"range": [low - room if math.isfinite(low) else -1.0, high + room]}
+    return (low - room if math.isfinite(low) else -1.0, high + room)

@@ -116,6 +116,42 @@ def null_band(name: str, x: Sequence[float] | Array, low: Array, high: Array) ->
     return {**area(x, low, high, shade(INK, 14), name), "name": f"{name}: a right model"}
 
 
+def off_scale(
+    style: Style, x: Sequence[Any], y: Sequence[float] | Array, ends: tuple[float, float], axis: str = "y"
+) -> list[Trace]:
+    """Return arrows at the edge of a picture that ends at `ends`, where a name's values `y` lie outside, one per value.
+
+    With `axis` "x" the values run along x, and `x` says where on the other axis.
+
+    >>> [mark] = off_scale(Style("gp", "var(--series-0)"), [1, 2, 3], [0.5, -4.0, 0.1], (0.0, 1.0))
+    >>> mark["x"], mark["y"], mark["marker"]["symbol"]
+    ([2], [0.0], 'triangle-down')
+    """
+    values = np.asarray(y, dtype=float)
+    below, above = {"y": ("triangle-down", "triangle-up"), "x": ("triangle-left", "triangle-right")}[axis]
+    marks = []
+    for outside, end, symbol in ((values < ends[0], ends[0], below), (values > ends[1], ends[1], above)):
+        places = np.flatnonzero(outside)
+        if len(places):
+            along, across = [x[int(place)] for place in places], numbers([end] * len(places))
+            marks.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "meta": "mark",
+                    "name": f"{style.name}: off the scale",
+                    "legendgroup": style.name,
+                    "x": along if axis == "y" else across,
+                    "y": across if axis == "y" else along,
+                    "customdata": numbers(values[places]),
+                    "marker": {"color": style.colour, "size": 10, "symbol": symbol},
+                    "cliponaxis": False,
+                    "hovertemplate": f"{html.escape(style.name)}: off the scale, %{{customdata:.3g}}<extra></extra>",
+                }
+            )
+    return marks
+
+
 def alone(trace: Trace) -> Trace:
     """Return the trace, to be shown only while the reader looks at its posterior alone."""
     return {**trace, "meta": "alone"}

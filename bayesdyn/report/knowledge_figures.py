@@ -19,7 +19,7 @@ def sparsification_pictures(of: Compared) -> list[Picture]:
     ends = []
     for name in of.learned:
         found = series.sparsified(of.comparison, name)
-        if found is None:
+        if found is None or not of.doubts(name):
             continue
         style = of.style(name)
         data.append(line(style, found.share, found.remaining, "without its %{x:.0%} least sure, %{y:.2f} of the error is left"))

@@ -60,7 +60,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, color: variable("ink") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 46, r: 22, t: 34 + 17 * (text.split("<br>").length - 1), b: 44 },
+      margin: { l: 46, r: 22, t: text ? 34 + 17 * (text.split("<br>").length - 1) : 10, b: 44 },
       showlegend: false,
       hovermode: "closest",
       // On a touch screen a finger on a figure has to scroll the page.
@@ -125,6 +125,7 @@
     const cell = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
     const lines = [["trace", "x", "y", "z", "minus", "plus"]];
     spec.data.forEach((plain, k) => {
+      if (plain.meta === "mark") return; // at the edge of the picture, not where the number is
       const trace = moved(plain, frame, k);
       const y = trace.y;
       const name = trace.name || trace.legendgroup || "";
@@ -145,6 +146,17 @@
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
+  });
+
+  // A table that is wider than its place says so, and fades where it goes on.
+  const edge = (box) => {
+    box.closest(".frame").classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+    box.closest(".table").querySelector(".hint").hidden = box.scrollWidth <= box.clientWidth + 1;
+  };
+  const sizes = new ResizeObserver((entries) => entries.forEach((entry) => edge(entry.target)));
+  document.querySelectorAll(".sideways").forEach((box) => {
+    box.addEventListener("scroll", () => edge(box), { passive: true });
+    sizes.observe(box);
   });
 
   dark.addEventListener("change", () => refresh(figures));

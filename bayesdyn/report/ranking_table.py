@@ -9,7 +9,9 @@ from bayesdyn.evaluation.pairs import PairedInterval, paired_interval
 from bayesdyn.plots.numbers import OPEN_LOOP, Query
 from bayesdyn.report.compared import Compared
 from bayesdyn.report.content import Cell, Table
+from bayesdyn.report.score_figures import told_from_chance
 
+_FEW_SEEDS = 5
 Badness = Callable[[float], float]
 _CLOCKS = {"fit (s)": ("fit_seconds", 1, 1.0), "draw (µs)": ("draw_seconds", 0, 1e6), "step (µs)": ("step_seconds", 2, 1e6)}
 
@@ -18,7 +20,8 @@ _CLOCKS = {"fit (s)": ("fit_seconds", 1, 1.0), "draw (µs)": ("draw_seconds", 0,
 class Column:
     """A column: where its figure is found, how it is written, and the smaller `badness`, the better the figure.
 
-    `null` is where the band of a right model is found, if it is not beside the figure itself.
+    `null` is where the band of a right model is found, if it is not beside the figure itself. `doubt` says that the figure is of
+    the epistemic part, which not every model has.
     """
 
     title: str
@@ -28,24 +31,32 @@ class Column:
     badness: Badness | None = None
     null: Query | None = None
     references: bool = True
+    doubt: bool = False
 
     def by_seed(self, of: Compared, name: str) -> dict[int, float]:
         """Return the figure of each seed."""
-        if name in REFERENCES and not self.references:
+        if (name in REFERENCES and not self.references) or (self.doubt and not of.doubts(name)):
             return {}
         return {seed: self.factor * value for seed, value in of.numbers.values(self.query).get(name, {}).items()}
 
     def text(self, value: float, *, signed: bool = False) -> str:
         """Write a figure."""
-        return f"{value:+.{self.digits}f}" if signed else f"{value:.{self.digits}f}"
+        rounded = round(value, self.digits) + 0.0  # -0 becomes 0
+        return f"{rounded:+.{self.digits}f}" if signed else f"{rounded:.{self.digits}f}"
 
 
 def ranking_table(of: Compared) -> Table:
     """Return posteriors × scores: means over seeds, below them the difference to the reference or the band of a right model."""
     kept = [column for column in ranking_columns(of) if any(column.by_seed(of, name) for name in of.comparison.posteriors)]
     by_column = [_cells(of, column) for column in kept]
-    rows = [[Cell(name), *(cells[name] for cells in by_column)] for name in of.comparison.posteriors]
+    rows = [[_head(of, name), *(cells[name] for cells in by_column)] for name in of.comparison.posteriors]
     return Table("comparison", ("", *(column.title for column in kept)), rows, _caption(of))
+
+
+def _head(of: Compared, name: str) -> Cell:
+    """Return a model's name, and how many seeds it has if others have more."""
+    seeds = of.seeds_of(name)
+    return Cell(name, note=f"{seeds} of {of.seeds} seeds" if seeds < of.seeds else "")
 
 
 def ranking_columns(of: Compared) -> list[Column]:
@@ -64,10 +75,10 @@ def ranking_columns(of: Compared) -> list[Column]:
         query = Query("coverage90", horizon=horizon, propagation=OPEN_LOOP)
         null = Query("coverage90_null", horizon=horizon, propagation=OPEN_LOOP)
         columns.append(Column(f"90 % coverage, {_steps(horizon)} (%)", query, 1, 100.0, near, null))
-    columns.append(Column("AUSE", Query("ause_epistemic"), 2, badness=small, references=False))
+    columns.append(Column("AUSE", Query("ause_epistemic"), 2, badness=small, references=False, doubt=True))
     for shift in of.shifts:
         query = Query("auroc", shift=shift)
-        columns.append(Column(f"AUROC, {of.data.shift(shift)}", query, 2, badness=large, references=False))
+        columns.append(Column(f"AUROC, {of.data.shift(shift)}", query, 2, badness=large, references=False, doubt=True))
     columns += _decisions(of)
     return [*columns, *_clocks()]
 
@@ -108,7 +119,10 @@ def _ranked(scored: Mapping[str, Mapping[int, float]]) -> tuple[set[str], set[st
 
     References are bars to be beaten, not rivals.
     """
-    means = {name: sum(each.values()) / len(each) for name, each in scored.items() if name not in REFERENCES}
+    rivals = {name: each for name, each in scored.items() if name not in REFERENCES}
+    # A mean over other seeds is no mean to be compared.
+    most = max((len(each) for each in rivals.values()), default=0)
+    means = {name: sum(each.values()) / len(each) for name, each in rivals.items() if len(each) == most}
     if len(means) < 2:
         return set(), set()
     least = min(means.values())
@@ -143,7 +157,8 @@ def _null(of: Compared, column: Column, name: str) -> str:
 def _caption(of: Compared) -> str:
     if of.seeds > 1:
         seeds = f"Means over {of.seeds} seeds. Δ: difference to {of.reference} on the same seeds, ± half its 95 % interval."
-        marks = "● best of a column, ○ not told from the best by these seeds."
+        marks = "● best of a column, ○ not told from the best by these seeds"
+        marks += f": {told_from_chance(of.seeds)}." if of.seeds < _FEW_SEEDS else "."
     else:
         seeds = f"One seed: nothing here is known against chance. Δ: difference to {of.reference}."
         marks = "● best of a column."
@@ -151,7 +166,8 @@ def _caption(of: Compared) -> str:
         f"{seeds} {marks} Linear regression and persistence are bars to be beaten and take no part in the ranking. Below a "
         "coverage: "
         "where a right model would land (5 to 95 %). NLL and AUSE are one step ahead, CRPS skill is against linear regression. "
-        "A draw is one θ of 16, a step one state of 16 x 64, where the comparison ran."
+        "A draw is one θ of 16, a step one state of 16 x 64, where the comparison ran. –: not to be had, such as AUSE and AUROC "
+        "without an epistemic part."
     )
 
 

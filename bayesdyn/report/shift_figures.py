@@ -1,5 +1,7 @@
 """Are data of a new kind noticed? The shift score in and out of distribution, and how well a threshold on it would do."""
 
+import html
+
 import numpy as np
 
 from bayesdyn.evaluation.table import IN_DISTRIBUTION
@@ -29,7 +31,7 @@ def _roc(of: Compared, shift: str) -> Picture | None:
     words = []
     for name in of.learned:
         found = series.roc(of.comparison, name, shift)
-        if found is not None:
+        if found is not None and of.doubts(name):
             told = "%{y:.0%} of the new data found at %{x:.0%} false alarms"
             data.append(line(of.style(name), *found, told))
             words.append(f"{name} {of.numbers.mean(Query('auroc', shift=shift), name):.2f}")
@@ -66,7 +68,7 @@ def _scores(of: Compared, name: str) -> Picture | None:
         data.append(_hill(middle, base, hill, ink, name))
         data.append(rule([median, median], [base, base + 0.8], dash="solid", colour=INK))
         medians.append(f"{of.data.shift(shift)} {median:.2g}")
-    names = [of.data.shift(shift) for shift in known]
+    names = [html.escape(of.data.shift(shift)) for shift in known]
     ticks = {"tickmode": "array", "tickvals": [len(known) - 0.6 - k for k in range(len(known))], "ticktext": names}
     axes = layout(
         "shift score g",

@@ -25,10 +25,10 @@ Arrays = Mapping[str, series.Array]
 
 
 def toy_pictures(of: Compared) -> list[Picture]:
-    """Return for each posterior what it believes over one input, from its first seed, over the outline of the reference."""
+    """Return for each posterior what it believes over one input, from its first seed, over the band of the reference."""
     found = {name: arrays for name in of.learned if (arrays := optional_series.toy(of.comparison, name)) is not None}
-    outline = found.get(of.reference)
-    return [_over_one_input(of, name, arrays, None if name == of.reference else outline) for name, arrays in found.items()]
+    other = found.get(of.reference)
+    return [_over_one_input(of, name, arrays, None if name == of.reference else other) for name, arrays in found.items()]
 
 
 def variance_pictures(of: Compared) -> list[Picture]:
@@ -87,12 +87,12 @@ def _over_one_input(of: Compared, name: str, arrays: Arrays, reference: Arrays |
     }
     dashed = [_path(x, arrays["true_mean"] + sign * arrays["true_std"] * 2, INK, 1, "dot") for sign in (-1, 1)]
     data = [
+        *([] if reference is None else [_other_band(reference)]),
         *areas,
         *paths,
         {"type": "scatter", "hoverinfo": "skip", **points},
         *dashed,
         _path(x, arrays["true_mean"], INK, 1.6, "dash"),
-        *([] if reference is None else _outline(reference)),
         _path(x, arrays["mean"], colour, 2.2),
     ]
     reach = 1.15 * float(np.abs(arrays["rows_y"]).max())
@@ -109,9 +109,10 @@ def _over_one_input(of: Compared, name: str, arrays: Arrays, reference: Arrays |
     return picture(Plot(data, axes, owner=name), f"toy-{name}", name, reading, alt, "disentanglement")
 
 
-def _outline(arrays: Arrays) -> list[Trace]:
+def _other_band(arrays: Arrays) -> Trace:
     """Where another posterior has its mean ± 2 epistemic std."""
-    return [_path(arrays["x"], arrays["mean"] + sign * 2 * arrays["epistemic_std"], MUTED, 1.4) for sign in (-1, 1)]
+    reach = 2 * arrays["epistemic_std"]
+    return area(arrays["x"], arrays["mean"] - reach, arrays["mean"] + reach, shade(INK, 18))
 
 
 def _total(arrays: Arrays) -> series.Array:

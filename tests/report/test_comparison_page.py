@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from browsing import PHONE, chromium, opened, scrolled_through  # noqa: F401 (a fixture)
-from material import COVERAGE, HORIZONS, NLL, made_up
+from material import COVERAGE, HORIZONS, NLL, made_up, row
 
 from bayesdyn.errors import UnknownNameError
 from bayesdyn.evaluation.about import About, Size
@@ -34,7 +34,11 @@ def path(comparison, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def figures(path):
-    """The data of every figure by its id."""
+    return drawn(path)
+
+
+def drawn(path):
+    """Return the data of every figure of a page by its id."""
     found = re.findall(r'<script type="application/json" data-plot="([\w-]+)">(.*?)</script>', path.read_text(encoding="utf-8"))
     return {name: json.loads(text) for name, text in found}
 
@@ -131,6 +135,90 @@ def test_one_seed_makes_no_claim_about_chance(tmp_path):
     assert "nothing can be said about chance" in page
 
 
+def changed(comparison, name, **values):
+    """Return the comparison with other values of a model's rows, by their metrics."""
+    cells = [
+        replace(cell, rows=tuple(replace(row, value=values.get(row.metric, row.value)) for row in cell.rows))
+        if cell.posterior == name
+        else cell
+        for cell in comparison.cells
+    ]
+    return replace(comparison, cells=tuple(cells))
+
+
+def without_doubt(comparison, name):
+    """Return the comparison with a model that states no epistemic variance."""
+    cells = []
+    for cell in comparison.cells:
+        stated = row(cell.posterior, cell.seed, "epistemic_std", float(cell.posterior != name), output="all")
+        cells.append(replace(cell, rows=(*cell.rows, stated)))
+    return replace(comparison, cells=tuple(cells))
+
+
+def test_a_model_without_an_epistemic_part_has_no_figures_of_it(comparison, tmp_path):
+    sure = without_doubt(comparison, "ensemble")
+    table = comparison_table(sure)
+    cells = {line[0].text: line for line in table.rows}
+    for title in ("AUSE", "AUROC, far"):
+        place = table.columns.index(title)
+        assert cells["ensemble"][place].text == "–"
+        assert cells["gp"][place].text != "–"
+    found = drawn(write_report(tmp_path / "page.html", {}, sure))
+    for name in ("plot-sparsification", "plot-roc-far"):
+        assert {trace.get("legendgroup") for trace in found[name]["data"]} == {None, "gp", "swag"}
+
+
+def test_who_has_fewer_seeds_than_others_says_so_and_takes_no_part(comparison):
+    """Else the luck of one seed would beat the mean of three."""
+    fewer = replace(comparison, cells=tuple(c for c in comparison.cells if c.posterior != "gp" or c.seed == 0))
+    table = comparison_table(fewer)
+    rows = {line[0].text: line for line in table.rows}
+    nll = table.columns.index("NLL (nats)")
+    assert rows["gp"][0].note == "1 of 3 seeds"
+    assert rows["swag"][0].note == ""
+    assert float(rows["gp"][nll].text) < float(rows["swag"][nll].text)
+    assert rows["swag"][nll].best
+    assert not rows["gp"][nll].best
+
+
+def test_a_figure_that_rounds_to_zero_has_no_sign(comparison):
+    table = comparison_table(changed(comparison, "swag", nll=-0.001))
+    (swag,) = (line for line in table.rows if line[0].text == "swag")
+    assert swag[table.columns.index("NLL (nats)")].text == "0.00"
+
+
+@pytest.mark.parametrize(("seeds", "stds"), [((0, 1), "9.0"), ((0, 1, 2), "2.5")])
+def test_differences_say_what_so_many_pairs_can_tell(seeds, stds, tmp_path):
+    """k pairs exclude 0 if the mean exceeds t_{0.975, k-1}/√k stds: 12.7/√2 and 4.30/√3."""
+    text = write_report(tmp_path / "page.html", {}, made_up(seeds=seeds)).read_text(encoding="utf-8")
+    assert f"{len(seeds)} pairs tell a difference from chance only where its mean exceeds {stds} times" in text
+    assert "is a tie" not in text
+
+
+def sunk(row):
+    hit = (row.posterior, row.metric, row.horizon) == ("ensemble", "skill_ridge-linear", HORIZONS[-1])
+    return replace(row, value=-40.0) if hit else row
+
+
+def test_what_lies_outside_a_figure_is_marked_at_its_edge(comparison, tmp_path):
+    """One model, once: at the longest horizon it is worse by far than the reference."""
+    cells = tuple(replace(cell, rows=tuple(map(sunk, cell.rows))) for cell in comparison.cells)
+    far = replace(comparison, cells=cells)
+    figure = drawn(write_report(tmp_path / "page.html", {}, far))["plot-horizon-skill-ridge-linear"]
+    marks = [trace for trace in figure["data"] if trace.get("meta") == "mark"]
+    low, _ = figure["layout"]["yaxis"]["range"]
+    assert low > -40
+    (mark,) = marks
+    assert (mark["legendgroup"], mark["x"], mark["y"], mark["customdata"]) == ("ensemble", [HORIZONS[-1]], [low], [-40.0])
+
+
+def test_the_band_of_the_reference_is_filled_beside_another_model(figures):
+    first = figures["plot-toy-swag"]["data"][0]
+    assert first["fill"] == "toself"
+    assert first["fillcolor"].startswith("var(--ink/")
+    assert figures["plot-toy-gp"]["data"][0]["fillcolor"].startswith("var(--series-")
+
+
 def test_a_stranger_is_no_reference(comparison, tmp_path):
     with pytest.raises(UnknownNameError, match="no posterior 'nobody'"):
         write_report(tmp_path / "page.html", {}, comparison, reference="nobody")
@@ -195,6 +283,14 @@ def test_it_opens_without_a_word_and_fits_the_window(desktop, figures):
 def test_it_is_readable_on_a_phone(chromium, path):  # noqa: F811
     with opened(chromium, path, **PHONE) as page:
         fits(page)
+        # The names leave most of the width to the figures, and the table says that it goes on, until it is at its end.
+        head = page.locator("tbody th.named").first
+        assert head.bounding_box()["width"] < 0.34 * 390
+        frame = page.locator(".frame").first
+        assert page.locator(".hint").first.is_visible()
+        assert "more" in frame.get_attribute("class").split()
+        page.locator(".sideways").first.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+        page.wait_for_function("!document.querySelector('.frame').classList.contains('more')")
 
 
 def test_the_slider_moves_the_plots_through_the_starts(desktop, comparison):
