@@ -95,7 +95,10 @@ def measure_side(name: str, count: int | None) -> int:
     """Run what the page of an example says beside the effect, print and write it; nothing is asked of these figures."""
     side, acceptance = SIDES[name], Acceptance(f"lecture-{name}-side")
     seeds = range(side.first, side.first + (count or side.seeds))
-    found = [side.figures(seed) for seed in seeds]
+    found = []
+    for seed in seeds:
+        found.append(side.figures(seed))
+        print(seed, *(f"{figure:.4g}" for figure in found[-1].values()), flush=True)
     for label in found[0]:
         acceptance.inform(label, [figures[label] for figures in found])
     if len(seeds) >= side.seeds:
