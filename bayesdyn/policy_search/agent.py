@@ -41,13 +41,13 @@ class Intention:
 class PolicyAgent(Agent):
     """Policy search between trials, as PILCO does it: fit, improve the policy under the model, act without planning.
 
-    `make_policy(generator)` draws a policy to start from; later searches start from the last one, and from `restarts` fresh ones
-    beside it. Fresh ones cost a search each and are of use where the last one is stuck: they are only tried where the new fit
-    changes its expected cost by no more than the share `surprise`, so that nothing was learned about it; an infinite `surprise`
-    tries them at every search, the first included. Of several the one with the least J - κ std J is followed (`Loss.std`; κ is
-    `optimism`, and 0 compares by value): at κ > 0 what is known to be mediocre gives way to what may be good. `objective` says
-    what is minimised and `optimiser` how. `reward` is what the imagined trajectories, `draws` of them, are worth beside the
-    environment's own.
+    `make_policy(generator)` draws a policy to start from; later searches start from the last one. Every search starts from
+    `restarts` fresh ones beside it, at the price of a search each, and the policy with the least J is followed. Where the new fit
+    changes the last one's expected cost by no more than the share `surprise`, though, the trial taught nothing about it, and
+    another like it would teach nothing again: then it is the least J - κ std J (`Loss.std`; κ is `optimism`), so that what is known
+    to be mediocre gives way to what may be good. An infinite `surprise` compares so at every search. `objective` says what is
+    minimised and `optimiser` how. `reward` is what the imagined trajectories, `draws` of them, are worth beside the environment's
+    own.
 
     Raises `ConfigurationError` for negative restarts, surprise or optimism or draws below 1; `act` raises `NotFittedError` before
     `improve`.
@@ -87,16 +87,16 @@ class PolicyAgent(Agent):
         fresh = [self.make_policy(generator) for _ in range(self.restarts)]
         # Every start meets the same draws, or their values could not be compared.
         seed = int(torch.randint(2**62, (), generator=generator))
-        starts = [first] if self._surprised(seed) else [first, *fresh]
-        searched, failed = self._search(starts, seed, progress)
-        if not searched and self.policy is not None and len(starts) == 1:
+        surprised = self._surprised(seed)
+        searched, failed = self._search([first, *fresh], seed, progress)
+        if not searched and self.policy is not None and not fresh:
             # Without a fresh one the run would end here, and again here whenever it is resumed.
             searched, again = self._search([self.make_policy(generator)], seed, progress)
             failed = (*failed, *again)
         if not searched:
             raise NumericalError("; ".join(failed))
         expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
-        found, self.policy = self._most_promising(searched, expected)
+        found, self.policy = _most_promising(searched, expected, 0.0 if surprised else self.optimism)
         self._expected = found.value
         metrics = {
             "predicted_cost": found.value,
@@ -104,12 +104,6 @@ class PolicyAgent(Agent):
             "policy_seconds": time.perf_counter() - began,
         }
         return Improvement(metrics, expected.predictions(self.policy), (*found.warnings, *failed))
-
-    def _most_promising(self, searched: list[tuple[Optimum, Policy]], expected: Loss) -> tuple[Optimum, Policy]:
-        """Return what has the least J - κ std J."""
-        if len(searched) == 1 or not self.optimism:
-            return min(searched, key=lambda pair: pair[0].value)
-        return min(searched, key=lambda pair: pair[0].value - self.optimism * float(expected.std(pair[1])))
 
     def _surprised(self, seed: int) -> bool:
         """Whether the new fit expects something else of the present policy than the fit did that it comes from.
@@ -194,3 +188,10 @@ class PolicyAgent(Agent):
     @staticmethod
     def _dtype(policy: Policy) -> torch.dtype:
         return next(policy.parameters()).dtype
+
+
+def _most_promising(searched: list[tuple[Optimum, Policy]], expected: Loss, optimism: float) -> tuple[Optimum, Policy]:
+    """Return what has the least J - κ std J."""
+    if len(searched) == 1 or not optimism:
+        return min(searched, key=lambda pair: pair[0].value)
+    return min(searched, key=lambda pair: pair[0].value - optimism * float(expected.std(pair[1])))

@@ -1,5 +1,6 @@
 """Descendants of PILCO: policies searched on particles, under Gaussian processes (MC-PILCO) or networks (Deep PILCO)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from bayesdyn.presets.pilco_scenarios import Scenario
 from bayesdyn.rollout import MomentMatching
 
 _PARTICLES = 100
+# A search on particles takes minutes, and the std of a particle's own cost is none to explore by.
+_ONE_SEARCH: Mapping[str, Any] = {"restarts": 0, "exploration": 0.0, "optimism": 0.0}
 
 
 def mc_pilco(name: str, **changes: Any) -> PolicyTask:
@@ -31,7 +34,7 @@ def mc_pilco(name: str, **changes: Any) -> PolicyTask:
         posterior=lambda: ExactGP(features=256, training=GPTraining.pilco(max_steps=100)),
         objective=_independent,
         optimiser=QuasiNewton(searches=60, evaluations=15),
-        optimism=0.0,
+        **_ONE_SEARCH,
     )
 
 
@@ -56,7 +59,7 @@ def deep_pilco(name: str = "deep-pilco-cart-pole", **changes: Any) -> PolicyTask
         optimiser=QuasiNewton(searches=60, evaluations=15),
         widths=tuple(times * width for times in (1.0, 2.0, 4.0) for width in narrow),
         warm_start=False,
-        optimism=0.0,
+        **_ONE_SEARCH,
     )
 
 
