@@ -22,8 +22,8 @@ class Recording:
     shifts: Mapping[str, str] = field(default_factory=dict)
 
     def shift(self, name: str) -> str:
-        """Return what a test set is called on the page."""
-        return self.shifts.get(name, "like the training data" if name == IN_DISTRIBUTION else name)
+        """Return what a test set is called on the page: a stranger by its name in quotes."""
+        return self.shifts.get(name, "like the training data" if name == IN_DISTRIBUTION else f"“{name}”")
 
     def time(self, steps: float) -> float:
         """Return steps in seconds where a step's length is known."""

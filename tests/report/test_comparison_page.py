@@ -159,7 +159,7 @@ def test_a_model_without_an_epistemic_part_has_no_figures_of_it(comparison, tmp_
     sure = without_doubt(comparison, "ensemble")
     table = comparison_table(sure)
     cells = {line[0].text: line for line in table.rows}
-    for title in ("AUSE", "AUROC, far"):
+    for title in ("AUSE", "AUROC, “far”"):
         place = table.columns.index(title)
         assert cells["ensemble"][place].text == "–"
         assert cells["gp"][place].text != "–"
@@ -230,10 +230,10 @@ def test_the_page_says_what_the_data_are_and_where_they_are_few(comparison, tmp_
     assert "How sure are the models of “made-up”?" in text
     assert "Data: arm.csv, &#39;angle&#39; measured." in text
     assert "Learned from 17 episodes (1,986 rows), not recalibrated." in text
-    assert "Tested on like the training data, 8 episodes (464 rows); far, 2 episodes (116 rows)." in text
+    assert "Tested on like the training data, 8 episodes (464 rows); “far”, 2 episodes (116 rows)." in text
     assert "how far ahead (s)" in text
     (warning,) = re.findall(r'<p class="warning">(.*?)</p>', text)
-    assert warning.startswith("Few data to test on: far, 2 episodes (116 rows). ")
+    assert warning.startswith("Few data to test on: “far”, 2 episodes (116 rows). ")
     enough = replace(about, tests={"none": Size(8, 464)})
     again = write_report(tmp_path / "page.html", {}, replace(comparison, about=enough)).read_text(encoding="utf-8")
     assert '<p class="warning">' not in again
