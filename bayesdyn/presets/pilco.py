@@ -132,7 +132,7 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
     )
 
 
-# From six starts and the same 80 rows of a cart-pole, searches came to costs of 16 to 33.
+# With little data searches from different starts come to very different costs.
 _RESTARTS = 2
 _EXPLORATION = -0.25
 # A stuck policy's trials go as the model expects and teach it nothing; only those of another one show the way.
