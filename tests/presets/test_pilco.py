@@ -9,7 +9,9 @@ import torch
 
 from bayesdyn import presets
 from bayesdyn.errors import ConfigurationError, FileError, UnknownNameError
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.loop import Run
+from bayesdyn.posteriors import ExactGP
 from bayesdyn.presets import Rehearsal, ScenarioTask, real_rollouts, rehearsals, rehearse
 from bayesdyn.testing.conformance import shape_checks_off
 
@@ -17,8 +19,9 @@ STEPS = 40
 
 
 def little(name="pendulum", **changes):
-    """PILCO that hardly searches, with the official widths."""
-    return replace(presets.pilco(name, **{"basis": 5, "searches": 1, "evaluations": 2, **changes}), widths=None)
+    """PILCO that hardly trains and searches, from one start, with the official widths."""
+    task = presets.pilco(name, **{"basis": 5, "searches": 1, "evaluations": 2, **changes})
+    return replace(task, posterior=lambda: ExactGP(training=GPTraining.pilco(max_steps=5)), widths=None, restarts=0)
 
 
 @pytest.fixture(scope="module")
