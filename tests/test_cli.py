@@ -17,9 +17,11 @@ from bayesdyn.envs import CARTPOLE_ID
 from bayesdyn.errors import DataError, NumericalError
 from bayesdyn.evaluation import Comparison, InProcess, Processes, Ray
 from bayesdyn.evaluation.comparison import Cell
+from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.loop import Run
 from bayesdyn.policies import LinearPolicy, OnFeatures
 from bayesdyn.policy_search import Adam
+from bayesdyn.posteriors import ExactGP
 from bayesdyn.presets import rehearsals
 from bayesdyn.testing.conformance import shape_checks_off
 
@@ -155,8 +157,9 @@ def test_learn_says_where_the_planners_reward_is_not_what_is_paid(tmp_path, monk
 
 
 def little_pilco(name, **changes):
-    """PILCO that hardly searches, of five basis functions unless asked otherwise."""
-    return presets.pilco(name, **{"basis": 5, "searches": 1, "evaluations": 2, **changes})
+    """PILCO that hardly trains and searches, of five basis functions unless asked otherwise."""
+    task = presets.pilco(name, **{"basis": 5, "searches": 1, "evaluations": 2, **changes})
+    return replace(task, posterior=lambda: ExactGP(training=GPTraining.pilco(max_steps=5)), restarts=0)
 
 
 @pytest.fixture(scope="module")
