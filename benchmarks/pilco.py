@@ -63,9 +63,9 @@ class Study:
 
 
 STUDIES = (
-    Study("pilco", "pendulum", seeds=20, trials=5, by=3, first=400),
-    Study("pilco", "cart-pole", seeds=20, trials=6, by=4, first=400),
-    Study("pilco", "double-pendulum", seeds=10, trials=8, by=8, first=400),
+    Study("pilco", "pendulum", seeds=20, trials=5, by=3, first=500),
+    Study("pilco", "cart-pole", seeds=20, trials=6, by=4, first=500),
+    Study("pilco", "double-pendulum", seeds=10, trials=8, by=8, first=500),
     Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
     Study("gp-mpc", "double-pendulum", seeds=8, trials=8, by=8),
     Study("gp-mpc", "pendubot", seeds=2, trials=25),

@@ -108,7 +108,7 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
     """Return PILCO in one of its scenarios: Gaussian processes, moments matched exactly, quasi-Newton on the policy.
 
     Every search starts from two fresh policies beside the last one, since what a search comes to depends on where it starts. Costs
-    are less a quarter of their std (`exploration`), and a policy that is stuck gives way to one that may be better by three stds
+    are less a quarter of their std (`exploration`), and a policy that is stuck gives way to one that may be better by one std
     (`PolicyAgent.optimism`): the original has none of the three, and keeps to the first way up that it finds or does not find. The
     pendulum's cost is the mean over its width, twice and four times that: with its own alone the first searches find no slope.
 
@@ -135,6 +135,7 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
 # With little data searches from different starts come to very different costs.
 _RESTARTS = 2
 _EXPLORATION = -0.25
-# A stuck policy's trials go as the model expects and teach it nothing; only those of another one show the way.
-_OPTIMISM = 3.0
+# A stuck policy's trials go as the model expects and teach it nothing; only those of another one show the way. So do those of one
+# that is almost there, which more optimism leaves for anything unknown.
+_OPTIMISM = 1.0
 _WIDTHS: Mapping[str, tuple[float, ...]] = {"pendulum": (0.5, 1.0, 2.0)}
