@@ -118,7 +118,7 @@ def test_no_process_outlives_a_comparison_that_is_killed_or_interrupted(kill, tm
     assert len(list((folder / "cells").glob("narrow-*.npz"))) == 2
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, seconds=180.0):
     """Wait for something that is to come, however slow the machine is."""
     end = time.monotonic() + seconds
     while not condition():
