@@ -12,7 +12,7 @@ from bayesdyn.data import Transitions
 from bayesdyn.errors import ConfigurationError, DataError
 from bayesdyn.evaluation.metrics import coverage
 from bayesdyn.evaluation.samples import energy_score, fair_crps, rank_pit, spread_skill
-from bayesdyn.rollout import Mean, Propagation, SampledDynamics, TSInf, rollout
+from bayesdyn.rollout import Propagation, SampledDynamics, TSInf, rollout
 
 _NUMBERS_AT_ONCE = 2**22
 _DIVERGED = 10.0
@@ -43,9 +43,13 @@ class OpenLoop:
 
     @property
     def spreading(self) -> "OpenLoop":
-        """The same without `Mean`, which a posterior that is scaled about its mean leaves as it was."""
-        kept = {name: propagation for name, propagation in self.propagations.items() if not isinstance(propagation, Mean)}
-        return replace(self, propagations=kept)
+        """The same without what moves by the mean alone, which a posterior that is scaled about its mean leaves as it was.
+
+        >>> from bayesdyn.rollout import Mean
+        >>> OpenLoop(propagations={"TSInf": TSInf(), "Mean": Mean()}).spreading.propagations
+        {'TSInf': TSInf()}
+        """
+        return replace(self, propagations={name: each for name, each in self.propagations.items() if each.spreads})
 
 
 @dataclass(frozen=True)

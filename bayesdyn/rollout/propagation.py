@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -139,7 +139,10 @@ class Propagation(ABC):
     """Moves all trajectories one step: state [n or 1, p or 1, ..., S] -> [n, p, ..., S].
 
     At the first step all trajectories stand at the same state, [1, 1, ..., S], so that it is evaluated once for all particles.
+    `spreads` says whether trajectories of several draws come apart.
     """
+
+    spreads: ClassVar[bool] = True
 
     def draw_noise(self, horizon: int, n: int, p: int, size: int, generator: torch.Generator | None, dtype: torch.dtype) -> Noise:
         """Draw the random numbers of a rollout with n draws, p particles and states of `size` coordinates.
@@ -214,6 +217,8 @@ class Mean(Propagation):
 
     s' = (1/n) Σ_j μ_{θ_j}(s, a)
     """
+
+    spreads: ClassVar[bool] = False
 
     def step(
         self, dynamics: SampledDynamics, state: Float[Tensor, "..."], action: Float[Tensor, "..."], noise: Noise, t: int
