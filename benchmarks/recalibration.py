@@ -13,13 +13,15 @@ Each fit is kept in build/recalibration, so that a run goes on where it was stop
 """
 
 import json
+import multiprocessing
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import gymnasium
 import torch
+from rich.progress import track
 from torch import Tensor
 
 import bayesdyn as bd
@@ -52,6 +54,7 @@ TRAIN, HELD_OUT, TEST = 8, 20, 40
 HORIZONS = (1, 5, 10, 25)
 LEVEL, POINTS = 0.9, 0.03
 SEEDS = 3
+WORKERS = 4  # one thread each
 POSTERIORS: dict[str, Callable[[], Posterior]] = {
     "ExactGP": ExactGP,
     "BootstrapEnsemble": BootstrapEnsemble,
@@ -206,14 +209,20 @@ def judge(acceptance: Acceptance, name: str, runs: list[Run]) -> None:
             acceptance.inform(f"{point}: spread over error, furthest coordinate", [cell.spread_skill for cell in cells])
 
 
-def measure(acceptance: Acceptance, quick: bool) -> None:
-    """Measure the posteriors one after another, a seed of all of them before the next."""
+def keep(fit: tuple[str, str, int, Sizes]) -> None:
+    """Run one fit in a process of its own, unless it is kept already."""
     torch.set_num_threads(1)
+    kept(*fit)
+
+
+def measure(acceptance: Acceptance, quick: bool) -> None:
+    """Measure the posteriors, a seed of all of them before the next."""
     sizes = Sizes(60, 60, 50, 1) if quick else Sizes(100, 99, 100, SEEDS)
     jobs = [(data, name) for data in (("process noise",) if quick else DATA) for name in (QUICK if quick else POSTERIORS)]
-    for seed in range(sizes.seeds):
-        for data, name in jobs:
-            kept(data, name, seed, sizes)
+    fits = [(data, name, seed, sizes) for seed in range(sizes.seeds) for data, name in jobs]
+    with multiprocessing.get_context("spawn").Pool(WORKERS, maxtasksperchild=1) as pool:
+        done: Iterable[None] = track(pool.imap_unordered(keep, fits), "recalibration", total=len(fits))
+        list(done)
     for data, name in jobs:
         judge(acceptance, f"{data}, {name}", [kept(data, name, seed, sizes) for seed in range(sizes.seeds)])
 
