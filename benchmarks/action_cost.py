@@ -39,7 +39,7 @@ def learn_every_step(objective: str, seed: int, episodes: int) -> bd.loop.Run:
     env = bd.envs.make("bayesdyn/ActionCostPendulum-v0")
     model = bd.DynamicsModel(bd.Codec(angles=[0]), bd.posteriors.SparseGP(inducing=60, features=200))
     planner = bd.planners.ICEM(horizon=160, candidates=150, iterations=6, std=1.0, beta=3.0, momentum=0.0)
-    agent = bd.MPC(model, planner, bd.envs.ActionCostReward(), objective=objective, draws=10)
+    agent = bd.MPC(model, planner, bd.envs.ActionCostReward(), objective=objective, draws=DRAWS)
     explore = bd.loop.Coloured(std=0.115, beta=2.0, steps=400)
     options = {"explore": explore, "replan_every": 8, "online": False, "keep_fans": False}
     return bd.learn(env, model, agent, trials=episodes, seed=seed, run=RUNS / f"{objective}-1-{seed}", stop=upright, **options)
