@@ -1,5 +1,6 @@
 """Dynamics of Gaussian beliefs: N(μ, Σ) over the state and a control go to N(μ', Σ') one step later, by moment matching."""
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,6 +91,12 @@ class BeliefDynamics:
         if self.observation_noise is not None and angles:
             shrunk = (-0.5 * self.observation_noise[list(angles)]).exp()
             self._left[state_size:] = shrunk.repeat_interleave(2)
+
+    def certain(self) -> "BeliefDynamics":
+        """Return the dynamics of the mean function alone, known for certain: under them a known state stays known."""
+        known = copy.copy(self)
+        known.change = self.change.certain()
+        return known
 
     def step(self, belief: Belief, control: MomentMap) -> Belief:
         """Return the belief one step later; raises `ShapeError` for a control or a change of another size."""

@@ -44,6 +44,10 @@ class MomentMap(ABC):
         """Return the same map of float64 arrays with a reverse mode of its own, on the CPU; None if it has none."""
         return None
 
+    def certain(self) -> "MomentMap":
+        """Return the map with the same mean and gain at Σ = 0 whose function is known for certain, or itself where it has none."""
+        return self
+
     def then(self, after: "MomentMap") -> "MomentMap":
         """Return the map z = after(self(x)), whose input-output covariance treats x, y and z as jointly Gaussian."""
         return Chain(self, after)

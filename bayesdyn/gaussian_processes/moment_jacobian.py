@@ -13,6 +13,7 @@ from bayesdyn.belief_arrays import ArrayMoments, PullBack, Slopes
 from bayesdyn.gaussian_processes.moment_factors import GPFactors, Uncertainty, lower_pairs
 from bayesdyn.gaussian_processes.moment_kernel import LANES, Compact, installed
 from bayesdyn.gaussian_processes.moment_pairs import pair_sums
+from bayesdyn.gaussian_processes.moment_point import point_moments
 from bayesdyn.gaussian_processes.moment_smoothing import Precisions, Smoothing, smoothing
 from bayesdyn.gaussian_processes.moment_taped import exponent_limit
 
@@ -270,8 +271,11 @@ def _slopes_of_cov(small: Smoothing, precisions: Precisions, base: np.ndarray, s
 def jacobian_moments(prepared: Prepared, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayMoments, PullBack]:
     """Return the moments at arrays, the Jacobian found beside them, and the products with it.
 
-    Kept are (E + E² + DE)(D + D²) numbers per belief and nothing of the size of the data.
+    Kept are (E + E² + DE)(D + D²) numbers per belief and nothing of the size of the data. Where neither the beliefs nor the
+    function are uncertain, no pairs are summed.
     """
+    if prepared.weight is None and not cov.any():
+        return point_moments(prepared.points, prepared.beta, prepared.log_signal, prepared.precisions.own, mean)
     found = linearised(prepared, mean, cov, gradient=gradient)
 
     def pull_back(to: ArrayMoments) -> Slopes:

@@ -117,6 +117,11 @@ class GPMoments(MomentMap):
 
         return ArrayMap(forward)
 
+    def certain(self) -> "GPMoments":
+        """Return the moments of the mean functions m_e alone, without `uncertainty` and noise."""
+        points, lengthscale, signal_var, beta, _ = self.factors
+        return GPMoments(points, lengthscale, signal_var, beta, offset=self.offset)
+
     def split(self, mean: Float[Tensor, "*batch D"], cov: Float[Tensor, "*batch D D"]) -> CovarianceParts:
         """Return the covariance of f(x) in its two parts, both at least 0; `noise_var` is in neither."""
         check_belief(mean, cov, self.sizes[0], f"a Gaussian process of {self.sizes[0]} inputs")

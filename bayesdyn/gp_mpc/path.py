@@ -31,12 +31,14 @@ def matched(dynamics: BeliefDynamics, start: Belief, actions: Float[Tensor, "H *
 def certainty_equivalent(dynamics: BeliefDynamics, start: Belief, actions: Float[Tensor, "H *batch A"]) -> Belief:
     """Return beliefs that are taken for certain after every step, Σ = 0: the baseline of zero-variance MPC.
 
+    Of a Gaussian process only the mean function is evaluated, so that a step costs what its N rows cost, not their pairs.
+
     >>> from bayesdyn.moments import Linear
     >>> drift = BeliefDynamics(Linear([[1.0]]), state_size=1, action_size=1, inputs=[1])
     >>> certainty_equivalent(drift, Belief(torch.zeros(1), torch.eye(1)), torch.ones(1, 1)).cov.flatten().tolist()
     [0.0, 0.0]
     """
-    return _along(dynamics, Belief(start.mean, torch.zeros_like(start.cov)), actions, 0.0)
+    return _along(dynamics.certain(), Belief(start.mean, torch.zeros_like(start.cov)), actions, 0.0)
 
 
 def _along(dynamics: BeliefDynamics, start: Belief, actions: Tensor, kept: float) -> Belief:

@@ -31,6 +31,30 @@ def test_the_closed_form_is_the_taped_one_in_values_and_gradients(seed, rows, in
 @TWENTY
 @given(
     seed=st.integers(0, 10_000),
+    rows=st.integers(1, 30),
+    inputs=st.integers(1, 5),
+    outputs=st.integers(1, 3),
+    scale=st.sampled_from([0.0, 0.3]),
+)
+def test_a_function_known_for_certain_has_the_taped_moments_at_a_point_too(seed, rows, inputs, outputs, scale):
+    gp = posterior(seed, rows, inputs, outputs).exact_moment_map(process_noise=True).certain()
+    mean, cov = belief(inputs, seed + 1, scale, (2,))
+    assert_same(gp.moments(mean, cov), gp.taped().moments(mean, cov), 1e-10)
+    assert_same(gradients(gp.moments, mean, cov), gradients(gp.taped().moments, mean, cov), 1e-10)
+
+
+def test_what_is_certain_is_the_mean_function():
+    known = posterior().exact_moment_map(process_noise=True)
+    mean, _ = belief()
+    nothing = torch.zeros(3, 3, dtype=F64)
+    whole, certain = known.moments(mean, nothing), known.certain().moments(mean, nothing)
+    assert_same([certain.mean, certain.gain], [whole.mean, whole.gain], 1e-12)
+    assert not certain.cov.any()
+
+
+@TWENTY
+@given(
+    seed=st.integers(0, 10_000),
     centres=st.integers(1, 12),
     inputs=st.integers(1, 5),
     outputs=st.integers(1, 3),
