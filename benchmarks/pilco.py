@@ -67,7 +67,7 @@ STUDIES = (
     Study("pilco", "cart-pole", seeds=20, trials=6, by=4, first=500),
     Study("pilco", "double-pendulum", seeds=10, trials=8, by=8, first=500),
     Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
-    Study("gp-mpc", "double-pendulum", seeds=8, trials=8, by=8),
+    Study("gp-mpc", "double-pendulum", seeds=20, trials=8, by=8, first=300),
     Study("gp-mpc", "pendubot", seeds=2, trials=25),
     Study("deep-pilco", "deep-pilco-cart-pole", seeds=4, trials=30, by=30, cost=0.40),
 )

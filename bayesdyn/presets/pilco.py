@@ -104,6 +104,15 @@ class PolicyTask(LearnedScenario):
         )
 
 
+def original_gp() -> Posterior:
+    """Make PILCO's Gaussian process: the likelihood and the curb on its scales, no priors on length-scales and noise.
+
+    >>> original_gp().training_settings.priors
+    False
+    """
+    return ExactGP(training=GPTraining.pilco(max_steps=100))
+
+
 def pilco(name: str, **changes: Any) -> PolicyTask:
     """Return PILCO in one of its scenarios: Gaussian processes, moments matched exactly, quasi-Newton on the policy.
 
@@ -122,7 +131,7 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
     chosen = scenario(name, **changes)
     return PolicyTask(
         chosen,
-        posterior=lambda: ExactGP(training=GPTraining.pilco(max_steps=100)),
+        posterior=original_gp,
         objective=lambda scenario, cost: MomentMatched(cost, scenario.start, scenario.horizon),
         optimiser=QuasiNewton(chosen.searches, chosen.evaluations),
         widths=_WIDTHS.get(name),
