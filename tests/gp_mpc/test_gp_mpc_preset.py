@@ -1,6 +1,7 @@
 """GP-MPC's settings in the scenarios: each fits its environment, and the cart-pole is learned."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,12 @@ def test_the_tip_of_long_links_is_what_the_environment_measures() -> None:
     known = [1 - math.exp(-0.5 * (distance / width) ** 2) for width in (0.2, 0.5, 2.0)]
     assert float(-mine) == pytest.approx(sum(known) / 3, rel=1e-6)
     env.close()
+
+
+def test_what_a_task_says_of_the_search_is_what_its_agent_does() -> None:
+    task = replace(gp_mpc("pendulum"), scouts=5, starts=2, observation_var=(0.1, 0.2), process_noise=True)
+    agent = task.agent(task.model())
+    assert (agent.scouts, agent.starts, agent.observation_var, agent.process_noise) == (5, 2, (0.1, 0.2), True)
 
 
 def test_changes_are_those_of_the_scenario() -> None:
