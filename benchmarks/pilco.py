@@ -69,6 +69,7 @@ STUDIES = (
     Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, by=8, first=300),
     Study("gp-mpc", "pendubot", seeds=2, trials=25),
+    Study("mc-pilco", "pendulum", seeds=10, trials=8),
     Study("deep-pilco", "deep-pilco-cart-pole", seeds=4, trials=30, by=30, cost=0.40),
 )
 
