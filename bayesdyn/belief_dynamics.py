@@ -1,7 +1,8 @@
 """Dynamics of Gaussian beliefs: N(μ, Σ) over the state and a control go to N(μ', Σ') one step later, by moment matching."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from bayesdyn.belief_arrays import fit_for_arrays
 from bayesdyn.belief_steps import ArrayStep, check_change
 from bayesdyn.beliefs import MomentMap, Moments, check_belief
+from bayesdyn.codec import check_relative
 from bayesdyn.errors import ConfigurationError, ShapeError
 from bayesdyn.moments.lift import Lift
 
@@ -47,8 +49,10 @@ class BeliefDynamics:
 
     `change` is the moment map f [D -> S] in physical units, `inputs` the D columns of b that it sees, in its order, `angles` the
     state coordinates that are angles (they go on past ±π), `absolute` those that f predicts as they are instead of as differences:
-    P is the identity without their rows. Each map's moments are exact; that [s, t, u] and s' are jointly Gaussian is PILCO's
-    further approximation. A control is any moment map of the lifted state a [L]; `Held` is one that is known.
+    P is the identity without their rows. With `relative` f sees columns of [z, sin ζ_1, cos ζ_1, ..., u] in the place of b, with
+    z_i = s_i - s_relative[i]: an angle measured from another angle, a speed from another speed. Each map's moments are exact; that
+    [s, t, u] and s' are jointly Gaussian is PILCO's further approximation. A control is any moment map of the lifted state a [L];
+    `Held` is one that is known.
 
     With `observation_noise`, variances v [S], the control sees s + ε, ε ~ N(0, diag v): its input is less certain than the state,
     and of the covariance of sin(θ_i + ε_i) and cos(θ_i + ε_i) with the lifted state the share E cos ε_i = exp(-½ v_i) is left.
@@ -71,9 +75,11 @@ class BeliefDynamics:
         inputs: Sequence[int],
         angles: Sequence[int] = (),
         absolute: Sequence[int] = (),
+        relative: Mapping[int, int] = MappingProxyType({}),
         observation_noise: Float[Tensor, "S"] | None = None,
     ) -> None:
         lifted = state_size + 2 * len(angles)
+        check_relative(relative, state_size, angles)
         for name, columns, size in (("inputs", inputs, lifted + action_size), ("absolute", absolute, state_size)):
             wrong = [column for column in columns if not 0 <= column < size]
             if wrong:
@@ -82,9 +88,13 @@ class BeliefDynamics:
         self.inputs, self.angles, self.absolute = tuple(inputs), tuple(angles), tuple(absolute)
         self.lift = Lift(state_size, angles)
         self.observation_noise = None if observation_noise is None else _variances(observation_noise, state_size)
-        # Products with 0/1 matrices pick columns: one product each way, which indexing is slower than.
-        chosen = torch.eye(lifted + action_size, dtype=torch.float64)[:, list(inputs)]
-        self._from_state, self._from_action = chosen[:lifted], chosen[lifted:]
+        self.relative = dict(relative)
+        # The sines and cosines that f alone sees come behind those of the control.
+        self._seen = Lift(state_size, angles, [(i, relative[i]) for i in self.angles if i in relative])
+        # Products with matrices pick columns: one product each way, which indexing is slower than.
+        self._from_state, self._from_action = _choice(self._seen, self.relative, action_size)[:, list(inputs)].split(
+            [self._seen.size, action_size]
+        )
         self._kept = torch.ones(state_size, dtype=torch.float64)
         self._kept[list(absolute)] = 0.0
         self._left = torch.ones(lifted, dtype=torch.float64)
@@ -106,20 +116,21 @@ class BeliefDynamics:
         """Return mean and covariance of s' and the gain Σ⁻¹ cov(s, s'); raises `ShapeError` for a control of another size."""
         moved, lifted, decided, change = self._step(belief, control)
         from_state, from_action = self._from_state.to(lifted.cov), self._from_action.to(lifted.cov)
-        left = self._left.to(lifted.cov)
-        seen = lifted.gain @ (from_state + left[:, None] * (decided.gain @ from_action))
+        by_control = self._left.to(lifted.cov)[:, None] * (decided.gain @ from_action)
+        seen = lifted.gain @ from_state + lifted.gain[..., : self.lift.size] @ by_control
         return Moments(*moved, torch.diag(self._kept.to(lifted.cov)) + seen @ change.gain)
 
     def on_arrays(self, control: MomentMap) -> ArrayStep | None:
         """Return the step under a control on arrays; None if a map of it has none, and with `observation_noise`."""
-        lift, decide, change = self.lift.on_arrays(), control.on_arrays(), self.change.on_arrays()
+        lift, decide, change = self._seen.on_arrays(), control.on_arrays(), self.change.on_arrays()
         if self.observation_noise is not None or lift is None or decide is None or change is None:
             return None
-        return ArrayStep(lift, decide, change, torch.cat((self._from_state, self._from_action)).numpy(), self._kept.numpy())
+        chosen = torch.cat((self._from_state, self._from_action)).numpy()
+        return ArrayStep(lift, decide, change, chosen, self._kept.numpy(), self.lift.size)
 
     def _step(self, belief: Belief, control: MomentMap) -> tuple[Belief, Moments, Moments, Moments]:
         """Return the next belief, and the moments of lift, control and change."""
-        lifted = self.lift.moments(*belief)
+        lifted = self._seen.moments(*belief)
         decided, cross = self._decide(belief, lifted, control)
         from_state, from_action = self._from_state.to(cross), self._from_action.to(cross)
         with_state = lifted.cov @ from_state + cross @ from_action
@@ -136,16 +147,32 @@ class BeliefDynamics:
 
     def _decide(self, belief: Belief, lifted: Moments, control: MomentMap) -> tuple[Moments, Float[Tensor, "*batch L A"]]:
         """Return the control and its covariance with the lifted state."""
+        size = self.lift.size
+        with_control = lifted.cov[..., :size]
         if self.observation_noise is None:
-            decided = control.moments(lifted.mean, lifted.cov)
-            cross = lifted.cov @ decided.gain
+            decided = control.moments(lifted.mean[..., :size], with_control[..., :size, :])
+            cross = with_control @ decided.gain
         else:
             seen = self.lift.moments(belief.mean, belief.cov + torch.diag_embed(self.observation_noise.to(belief.cov)))
             decided = control.moments(seen.mean, seen.cov)
-            cross = (lifted.cov * self._left.to(lifted.cov)) @ decided.gain
+            cross = (with_control * self._left.to(lifted.cov)) @ decided.gain
         if decided.mean.shape[-1] != self.action_size:
             raise ShapeError(f"the dynamics want {self.action_size} controls; got {decided.mean.shape[-1]}")
         return decided, cross
+
+
+def _choice(seen: Lift, relative: Mapping[int, int], action_size: int) -> Float[Tensor, "lifted columns"]:
+    """Return the columns of [z, sin ζ_1, cos ζ_1, ..., u] in those of the lifted state and the control."""
+    size, waves = seen.size + action_size, seen.state_size + 2 * len(seen.angles)
+    own = torch.eye(size, dtype=torch.float64)
+    columns = [own[i] - own[relative[i]] if i in relative else own[i] for i in range(seen.state_size)]
+    behind = waves
+    for place, angle in enumerate(seen.angles):
+        at = seen.state_size + 2 * place
+        if angle in relative:
+            at, behind = behind, behind + 2
+        columns += [own[at], own[at + 1]]
+    return torch.stack([*columns, *own[seen.size :]], -1)
 
 
 def _variances(noise: Tensor, size: int) -> Float[Tensor, "S"]:

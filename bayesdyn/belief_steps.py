@@ -20,13 +20,17 @@ class ArrayBelief(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ArrayStep:
-    """The maps of one step; `chosen` [L + A, D] are the columns of [lifted state, control] that `change` sees, `kept` is P."""
+    """The maps of one step; `chosen` [L + A, D] are the columns of [lifted state, control] that `change` sees, `kept` is P.
+
+    The control sees the first `seen` coordinates of the lifted state.
+    """
 
     lift: ArrayMap
     control: ArrayMap
     change: ArrayMap
     chosen: np.ndarray
     kept: np.ndarray
+    seen: int
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -40,13 +44,14 @@ class ArrayStep:
         """
         size, chosen, kept = mean.shape[-1], self.chosen, self.kept
         lifted, back_lift = self.lift.forward(mean, cov, gradient)
-        decided, back_control = self.control.forward(lifted.mean, lifted.cov, gradient)
+        by_control = slice(self.seen)
+        decided, back_control = self.control.forward(lifted.mean[:, by_control], lifted.cov[:, by_control, by_control], gradient)
         between, actions = lifted.mean.shape[-1], decided.mean.shape[-1]
         if between + actions != len(chosen):
             raise ShapeError(f"the dynamics want {len(chosen) - between} controls; got {actions}")
         joint = np.empty((len(mean), len(chosen), len(chosen)))
         joint[:, :between, :between], joint[:, between:, between:] = lifted.cov, decided.cov
-        cross = joint[:, :between, between:] = lifted.cov @ decided.gain
+        cross = joint[:, :between, between:] = lifted.cov[:, :, by_control] @ decided.gain
         joint[:, between:, :between] = cross.swapaxes(-1, -2)
         seen = joint @ chosen
         x_mean = np.concatenate((lifted.mean, decided.mean), -1) @ chosen
@@ -63,10 +68,14 @@ class ArrayStep:
             to_joint[:, :size] += with_change @ change.gain.swapaxes(-1, -2) @ chosen.T
             to_mean = to_x.mean @ chosen.T
             to_cross = to_joint[:, :between, between:] + to_joint[:, between:, :between].swapaxes(-1, -2)
-            of_control = ArrayMoments(to_mean[:, between:], to_joint[:, between:, between:], lifted.cov.swapaxes(-1, -2) @ to_cross)
-            to_control = back_control(of_control)
-            to_lifted = to_joint[:, :between, :between] + to_cross @ decided.gain.swapaxes(-1, -2) + to_control.cov
-            to_state = back_lift(ArrayMoments(to_mean[:, :between] + to_control.mean, to_lifted, np.zeros_like(lifted.gain)))
+            to_gain = lifted.cov[:, by_control] @ to_cross
+            to_control = back_control(ArrayMoments(to_mean[:, between:], to_joint[:, between:, between:], to_gain))
+            to_lifted = to_joint[:, :between, :between].copy()
+            to_lifted[:, :, by_control] += to_cross @ decided.gain.swapaxes(-1, -2)
+            to_lifted[:, by_control, by_control] += to_control.cov
+            to_seen = to_mean[:, :between].copy()
+            to_seen[:, by_control] += to_control.mean
+            to_state = back_lift(ArrayMoments(to_seen, to_lifted, np.zeros_like(lifted.gain)))
             own = 0.5 * (kept[:, None] * both * kept)
             return Slopes(kept * to.mean + to_state.mean, own + to_state.cov, to_control.parameters)
 

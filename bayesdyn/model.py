@@ -198,6 +198,7 @@ class DynamicsModel(nn.Module):
             inputs=layout.inputs,
             angles=layout.angles,
             absolute=layout.absolute,
+            relative=dict(layout.relative),
             observation_noise=observation_noise,
         )
 

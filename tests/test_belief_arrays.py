@@ -1,5 +1,8 @@
 """Maps on arrays and the chain of steps on them, against the same maps as operations of torch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +15,7 @@ from bayesdyn.moments import Columns, Lift, Linear, Sine, SquashSat, SquashSin
 from bayesdyn.policies import LinearPolicy, OnFeatures, Policy, RBFPolicy, Squashed
 
 F64 = torch.float64
-ANGLES = [2]
+INPUTS = {1: [5, 0, 3, 4, 1], 2: [7, 0, 3, 6, 4]}
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -24,20 +27,22 @@ def belief(size: int, batch: tuple[int, ...] = (), seed: int = 0) -> Belief:
     return Belief(torch.randn(*batch, size, generator=generator(seed + 1), dtype=F64), 0.1 * root @ root.mT)
 
 
-def policy(kind: str) -> Policy:
-    seen = belief(4, seed=5)
-    linear = LinearPolicy.random(4, 1, generator(2))
-    radial = RBFPolicy.random(7, 1, *seen, generator(2), [1.0, 1.0, 0.7, 0.7])
-    return Squashed(OnFeatures({"linear": linear, "radial": radial}[kind], 3, ANGLES), SquashSat(2.0))
+def policy(kind: str, angles: tuple[int, ...] = (2,)) -> Policy:
+    size = 3 + len(angles)
+    linear = LinearPolicy.random(size, 1, generator(2))
+    radial = RBFPolicy.random(7, 1, *belief(size, seed=5), generator(2), [1.0, 1.0, 0.7, 0.7, 0.7][:size])
+    return Squashed(OnFeatures({"linear": linear, "radial": radial}[kind], 3, angles), SquashSat(2.0))
 
 
-def dynamics(absolute: tuple[int, ...] = ()) -> BeliefDynamics:
+def dynamics(absolute: tuple[int, ...] = (), angles: tuple[int, ...] = (2,), relative: Mapping[int, int] = {}) -> BeliefDynamics:
     """A Gaussian process of three coordinates, the last an angle, without hyper-parameters to be trained."""
     x = torch.randn(30, 5, generator=generator(3), dtype=F64)
     y = 0.3 * torch.randn(30, 3, generator=generator(4), dtype=F64)
     values = (1.5 + torch.rand(3, 5, generator=generator(), dtype=F64), torch.ones(3, dtype=F64), torch.full((3,), 0.01, dtype=F64))
     change = bd.posteriors.ExactGP.from_hyperparameters(x, y, *values).moment_map(process_noise=True)
-    return BeliefDynamics(change, state_size=3, action_size=1, inputs=[5, 0, 3, 4, 1], angles=ANGLES, absolute=absolute)
+    return BeliefDynamics(
+        change, state_size=3, action_size=1, inputs=INPUTS[len(angles)], angles=angles, absolute=absolute, relative=relative
+    )
 
 
 class TorchOnly(MomentMap):
@@ -58,6 +63,7 @@ def slopes(answer: tuple[torch.Tensor, ...], inputs: list[torch.Tensor]) -> list
 
 MAPS = {
     "lift": Lift(4, [2, 0]),
+    "lift of differences": Lift(4, [2], [(0, 1), (3, 2)]),
     "sine": Sine(torch.randn(4, 4, generator=generator(1), dtype=F64), torch.rand(2, 4, generator=generator(), dtype=F64)),
     "squash": SquashSin([1.0, 2.0, 3.0, 4.0]),
     "columns": Columns([2, 0, 2], 4),
@@ -91,10 +97,14 @@ def test_a_map_on_arrays_is_the_map(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "radial"])
-@pytest.mark.parametrize("absolute", [(), (1,)], ids=["differences", "absolute"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"absolute": (1,)}, {"angles": (2, 1), "relative": {2: 1}}, {"relative": {0: 1}}],
+    ids=["differences", "absolute", "an angle between angles", "a speed between speeds"],
+)
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "two"])
-def test_a_path_on_arrays_is_the_path_in_torch(kind: str, absolute: tuple[int, ...], batch: tuple[int, ...]) -> None:
-    moving, chosen = dynamics(absolute), policy(kind)
+def test_a_path_on_arrays_is_the_path_in_torch(kind: str, options: dict[str, Any], batch: tuple[int, ...]) -> None:
+    moving, chosen = dynamics(**options), policy(kind, options.get("angles", (2,)))
     start = Belief(*(t.requires_grad_() for t in belief(3, batch)))
     inputs = [*start, *chosen.parameters()]
     found = []

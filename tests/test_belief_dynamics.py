@@ -241,6 +241,51 @@ def test_what_a_policy_sees_with_noise_goes_with_the_state_as_in_samples() -> No
         assert bool(((drawn.mean(0) - wanted).abs() < 5 * error).all())
 
 
+JOINTS = tensor([[1.0, 0, 0, 0], [-1, 1, 0, 0], [0, 0, 1, 0], [0, 0, -1, 1]])
+
+
+def test_relative_coordinates_are_those_of_a_system_of_joints() -> None:
+    """With z = Ts for the state, T⁻¹ behind the change and no `relative`, the same belief moves to the same one."""
+    generator = torch.Generator().manual_seed(1)
+    x, y, lengthscale = (torch.rand(*size, generator=generator, dtype=torch.float64) for size in ((9, 8), (9, 4), (4, 8)))
+    values = (1 + lengthscale, torch.ones(4).double(), torch.full((4,), 0.01).double())
+    change = bd.posteriors.ExactGP.from_hyperparameters(x, y, *values).moment_map()
+    links = BeliefDynamics(change, state_size=4, action_size=2, inputs=range(2, 10), angles=[2, 3], relative={1: 0, 3: 2})
+    by_joints = change.then(Linear(JOINTS))
+    joints = BeliefDynamics(by_joints, state_size=4, action_size=2, inputs=range(2, 10), angles=[2, 3])
+    start, held = Belief(tensor([0.3, -0.2, 0.5, 1.0]), BELIEF.cov), Held(tensor([0.4, -0.6]))
+    found = links.moments(start, held)
+    other = joints.moments(Belief(JOINTS @ start.mean, JOINTS @ start.cov @ JOINTS.mT), held)
+    torch.testing.assert_close(JOINTS @ found.mean, other.mean)
+    torch.testing.assert_close(JOINTS @ found.cov @ JOINTS.mT, other.cov)
+    torch.testing.assert_close(found.gain @ JOINTS.mT, JOINTS.mT @ other.gain)
+
+
+def test_relative_coordinates_go_with_what_a_policy_sees_as_in_samples() -> None:
+    """The change is linear in [v, θ, φ, sin θ, cos θ, sin(φ - θ), cos(φ - θ), u], the policy in [v, θ, φ, sin θ, ..., cos φ]."""
+    generator, count = torch.Generator().manual_seed(0), 400_000
+    change, control = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in ((3, 8), (1, 7)))
+    noise = tensor([0.2, 0.3, 0.1])
+    dynamics = BeliefDynamics(
+        Linear(change), state_size=3, action_size=1, inputs=range(8), angles=[1, 2], relative={2: 1}, observation_noise=noise
+    )
+    belief = Belief(tensor([0.3, 0.7, -0.4]), tensor([[0.5, 0.2, 0.1], [0.2, 0.8, 0.3], [0.1, 0.3, 0.6]]))
+    normals = torch.randn(2, count, 3, generator=generator, dtype=torch.float64)
+    state = belief.mean + normals[0] @ torch.linalg.cholesky(belief.cov).mT
+    action = dynamics.lift(state + noise.sqrt() * normals[1]) @ control.mT
+    joints = torch.cat([state[:, :2], state[:, 2:] - state[:, 1:2]], 1)
+    moved = state + torch.cat([dynamics.lift(joints), action], 1) @ change.mT
+    found = dynamics.moments(belief, Linear(control))
+    away, before = moved - found.mean, state - belief.mean
+    for drawn, wanted in (
+        (away, torch.zeros(3)),
+        (away.unsqueeze(-1) * away.unsqueeze(-2), found.cov),
+        (before.unsqueeze(-1) * away.unsqueeze(-2), belief.cov @ found.gain),
+    ):
+        error = drawn.std(0) / count**0.5
+        assert bool(((drawn.mean(0) - wanted).abs() < 5 * error).all())
+
+
 def test_no_noise_is_no_noise() -> None:
     control, belief = Linear([[0.1, 0.2, 1.0, -0.7]]), Belief(tensor([0.3, 0.7]), tensor([[0.5, 0.2], [0.2, 0.8]]))
     quiet, none = (lifted_system(noise).moments(belief, control) for noise in (tensor([0.0, 0.0]), None))

@@ -43,15 +43,17 @@ OPTIONS: list[dict[str, Any]] = [
     {"absolute": [0, 4]},
     {"angles": [3], "ignore": [0], "absolute": [2]},
     {"ignore": [1], "absolute": [1]},
+    {"angles": [3, 4], "relative": {4: 3, 1: 0, 2: 1}},
 ]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=repr)
 def test_features_are_linear_coordinates_then_sines_cosines_and_action(options: dict[str, Any]) -> None:
     data = transitions()
-    angles, ignore = options.get("angles", []), options.get("ignore", [])
-    columns = [data.state[:, i] for i in range(S) if i not in angles and i not in ignore]
-    columns += [data.state[:, i].sin() for i in angles] + [data.state[:, i].cos() for i in angles]
+    angles, ignore, relative = options.get("angles", []), options.get("ignore", []), options.get("relative", {})
+    joints = [data.state[:, i] - data.state[:, relative[i]] if i in relative else data.state[:, i] for i in range(S)]
+    columns = [joints[i] for i in range(S) if i not in angles and i not in ignore]
+    columns += [joints[i].sin() for i in angles] + [joints[i].cos() for i in angles]
     want = torch.cat([torch.stack(columns, 1), data.action], 1)
     assert Codec(**options).features(data.state, data.action).equal(want)
 
@@ -199,6 +201,9 @@ def test_errors_say_what_came_and_what_was_wanted() -> None:
         Codec(angles=[1], ignore=[1])
     with pytest.raises(ConfigurationError, match=r"angles=\[1, 1\].*twice"):
         Codec(angles=[1, 1])
+    for wrong in ({1: 1}, {5: 0}, {0: -1}, {1: 0}):
+        with pytest.raises(ConfigurationError, match=r"pairs of different coordinates 0\.\.4, both angles or neither; got \d"):
+            fitted(angles=[1], relative=wrong)
 
 
 def test_a_refused_fit_leaves_the_statistics() -> None:

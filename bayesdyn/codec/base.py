@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from bayesdyn.data import Transitions
 from bayesdyn.distributions import Gaussian
-from bayesdyn.errors import NotFittedError, ShapeError
+from bayesdyn.errors import ConfigurationError, NotFittedError, ShapeError
 from bayesdyn.numerics import spread
 
 # A column whose spread is below this share of its size is constant up to rounding: it is centred and not scaled.
@@ -21,12 +22,13 @@ class BeliefLayout(NamedTuple):
     """What a Gaussian belief goes through: features as columns of [s, sin θ_1, cos θ_1, ..., a], targets as changes of the state.
 
     `inputs` are the D columns that are features, in order; `angles` the coordinates that are lifted; `absolute` those predicted as
-    they are instead of as changes.
+    they are instead of as changes, `relative` those that are measured from another one first, as pairs.
     """
 
     inputs: tuple[int, ...]
     angles: tuple[int, ...] = ()
     absolute: tuple[int, ...] = ()
+    relative: tuple[tuple[int, int], ...] = ()
 
 
 class BaseCodec(nn.Module, ABC):
@@ -151,6 +153,19 @@ def check_sizes(state: Tensor, action: Tensor, state_size: int, action_size: int
             f"the model was fitted on states of size {state_size} and actions of size {action_size}; "
             f"got state {list(state.shape)} and action {list(action.shape)}"
         )
+
+
+def check_relative(relative: Mapping[int, int], state_size: int, angles: Sequence[int]) -> None:
+    """Raise `ConfigurationError` unless each coordinate is measured from another one, an angle from an angle.
+
+    >>> check_relative({1: 0}, 2, angles=[0, 1])
+    """
+    for i, j in relative.items():
+        if i == j or not (0 <= i < state_size and 0 <= j < state_size) or (i in angles) != (j in angles):
+            raise ConfigurationError(
+                f"relative={dict(relative)} wants pairs of different coordinates 0..{state_size - 1}, both angles or neither; "
+                f"got {i}: {j} with angles {list(angles)}"
+            )
 
 
 def broadcast(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.codec.base import BaseCodec, BeliefLayout
+from bayesdyn.codec.base import BaseCodec, BeliefLayout, check_relative
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, DataError
 
@@ -22,6 +22,9 @@ class Codec(BaseCodec):
     depend on (a position on an endless track); `absolute` are coordinates predicted as they are instead of as differences;
     `choices` names the action columns that hold category numbers (0, 1, ... as floats, how `collect` stores a discrete action) with
     their number of categories k: such a column enters as k indicators, [a = 0, ..., a = k - 1].
+
+    `relative` maps coordinates to those that the features measure them from, s_i - s_relative[i]: the angle between two links and
+    their speed of turning apart, where the state has both links' angles to the vertical. Targets stay as they are.
 
     Raises `ConfigurationError` if an index does not exist in the fitted states or actions, and `DataError` for an action that is
     none of its column's categories.
@@ -39,10 +42,12 @@ class Codec(BaseCodec):
         ignore: Sequence[int] = (),
         absolute: Sequence[int] = (),
         choices: Mapping[int, int] | None = None,
+        relative: Mapping[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.angles, self.ignore, self.absolute = list(angles), list(ignore), list(absolute)
         self.choices = dict(sorted((choices or {}).items()))
+        self.relative = dict(sorted((relative or {}).items()))
         if any(size < 1 for size in self.choices.values()):
             raise ConfigurationError(f"Codec(choices={self.choices}) wants at least 1 category for each action column")
         for name, indices in self._columns().items():
@@ -59,6 +64,7 @@ class Codec(BaseCodec):
 
     def check(self, state_size: int, action_size: int) -> None:
         """Raise `ConfigurationError` if an index lies outside the state or, for `choices`, outside the action."""
+        check_relative(self.relative, state_size, self.angles)
         for name, indices in self._columns().items():
             wrong = [i for i in indices if not 0 <= i < state_size]
             if wrong:
@@ -75,6 +81,10 @@ class Codec(BaseCodec):
 
     def features(self, state: Float[Tensor, "*batch S"], action: Float[Tensor, "*batch A"]) -> Float[Tensor, "*batch D"]:
         """Return [linear coordinates, sines, cosines, action], each column of `choices` as its indicators."""
+        if self.relative:
+            joints = state.clone()
+            joints[..., list(self.relative)] = joints[..., list(self.relative)] - state[..., list(self.relative.values())]
+            state = joints
         linear, bent = _column_runs(state.shape[-1], tuple(self.angles), tuple(self.ignore))
         angles = [state.narrow(-1, *run) for run in bent]
         sines, cosines = [angle.sin() for angle in angles], [angle.cos() for angle in angles]
@@ -113,11 +123,13 @@ class Codec(BaseCodec):
         order = [self.angles.index(angle) for angle in sorted(self.angles)]
         sines, cosines = [size + 2 * place for place in order], [size + 2 * place + 1 for place in order]
         taken = range(size + 2 * len(self.angles), size + 2 * len(self.angles) + actions)
-        return BeliefLayout((*linear, *sines, *cosines, *taken), tuple(self.angles), tuple(self.absolute))
+        inputs = (*linear, *sines, *cosines, *taken)
+        return BeliefLayout(inputs, tuple(self.angles), tuple(self.absolute), tuple(self.relative.items()))
 
     def extra_repr(self) -> str:
         """Return the options, by which a saved model is known."""
-        return ", ".join(f"{name}={value}" for name, value in {**self._columns(), "choices": self.choices}.items())
+        options = {**self._columns(), "choices": self.choices, **({"relative": self.relative} if self.relative else {})}
+        return ", ".join(f"{name}={value}" for name, value in options.items())
 
     def _columns(self) -> dict[str, list[int]]:
         return {"angles": self.angles, "ignore": self.ignore, "absolute": self.absolute}

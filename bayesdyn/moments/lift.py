@@ -19,34 +19,43 @@ from bayesdyn.moments.waves import Array, Backend, Waves, backend, waves, waves_
 class Lift(PointMap):
     """The map s -> a = [s, sin θ1, cos θ1, sin θ2, ...] of a state s [S] with k angles, to S + 2k coordinates.
 
-    With C1 the gain of the sines and cosines and V their covariance,
+    `differences` are pairs (i, j) of coordinates: sin(s_i - s_j) and cos(s_i - s_j) come behind the others. With C1 the gain of the
+    sines and cosines and V their covariance,
 
         mean = [μ, E t],   cov = [[Σ, ΣC1], [C1ᵀΣ, V]],   gain = [I, C1]
 
-    exactly. Differentiable once. Raises `ConfigurationError` for angles that are no coordinates of the state.
+    exactly. Differentiable once. Raises `ConfigurationError` for angles or differences that are none of coordinates of the state.
 
     >>> lift = Lift(2, angles=[1])
     >>> lift(torch.tensor([3.0, 0.0])).tolist()
     [3.0, 0.0, 0.0, 1.0]
     >>> lift.moments(torch.zeros(2), torch.eye(2)).cov.shape
     torch.Size([4, 4])
+    >>> Lift(2, angles=[], differences=[(1, 0)])(torch.tensor([3.0, 3.0])).tolist()
+    [3.0, 3.0, 0.0, 1.0]
     """
 
-    def __init__(self, state_size: int, angles: Sequence[int]) -> None:
+    def __init__(self, state_size: int, angles: Sequence[int], differences: Sequence[tuple[int, int]] = ()) -> None:
         self.state_size, self.angles = state_size, tuple(int(a) for a in angles)
+        self.differences = tuple((int(i), int(j)) for i, j in differences)
         if any(not 0 <= a < state_size for a in self.angles) or len(set(self.angles)) < len(self.angles):
             raise ConfigurationError(f"angles are different coordinates 0..{state_size - 1} of the state; got {list(angles)}")
+        if any(i == j or not (0 <= i < state_size and 0 <= j < state_size) for i, j in self.differences):
+            raise ConfigurationError(f"differences are pairs of coordinates 0..{state_size - 1}; got {list(differences)}")
         self._ready: dict[tuple[torch.dtype, torch.device], _Constants] = {}
 
     @property
     def size(self) -> int:
-        """The number of coordinates S + 2k of the lifted state."""
-        return self.state_size + 2 * len(self.angles)
+        """The number of coordinates of the lifted state, S + 2k, and two for each difference."""
+        return self.state_size + 2 * len(self.angles) + 2 * len(self.differences)
 
     def __call__(self, state: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch L"]:
         """Return [s, sin θ1, cos θ1, ...] of states; raises `ShapeError` for states of another size."""
         check_points(state, self.state_size, "a lifted state")
         angle = state[..., list(self.angles)]
+        if self.differences:
+            ends, starts = (list(side) for side in zip(*self.differences, strict=True))
+            angle = torch.cat((angle, state[..., ends] - state[..., starts]), -1)
         return torch.cat((state, torch.stack((angle.sin(), angle.cos()), -1).flatten(-2)), -1)
 
     def moments(self, mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"]) -> Moments:
@@ -75,12 +84,16 @@ class Lift(PointMap):
         return {**self.__dict__, "_ready": {}}
 
     def __eq__(self, other: object) -> bool:
-        """Whether two lifts put the same angles of a state of the same size beside it."""
-        return isinstance(other, Lift) and (self.state_size, self.angles) == (other.state_size, other.angles)
+        """Whether two lifts put the same angles and differences of a state of the same size beside it."""
+        return isinstance(other, Lift) and self._key == other._key
 
     def __hash__(self) -> int:
         """Equal lifts hash alike."""
-        return hash((self.state_size, self.angles))
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        return self.state_size, self.angles, self.differences
 
 
 def lift(mean: Float[Tensor, "*batch S"], cov: Float[Tensor, "*batch S S"], angles: Sequence[int]) -> Moments:
@@ -97,10 +110,9 @@ _CPU = torch.device("cpu")
 
 class _Constants(NamedTuple):
     backend: Backend
-    angles: Array  # [k]
-    rows: Array  # [2k]: the angle behind each wave
     waves: Array  # [2k]: where sin θ1, cos θ1, ... stand in [sin θ, cos θ, -sin θ]
     slopes: Array  # [2k]: where their derivatives stand
+    angles: Array  # [S, k]: θ = state @ angles
     select: Array  # [2k, S]: phases = select @ state
     selected: Array  # [S, 2k]: its transpose
     identity: Array  # [S, L]
@@ -108,14 +120,14 @@ class _Constants(NamedTuple):
 
 
 def _constants(lift: Lift, dtype: torch.dtype, device: torch.device) -> _Constants:
-    count, size = len(lift.angles), lift.state_size
-    angles = torch.tensor(lift.angles, dtype=torch.int64, device=device)
-    rows = angles.repeat_interleave(2)
+    count, size = len(lift.angles) + len(lift.differences), lift.state_size
     kinds = torch.arange(2 * count, device=device).view(2, count).mT  # row i: sin θi, cos θi
     identity = torch.eye(size, lift.size, dtype=dtype, device=device)
-    select = identity[:, :size][rows]
+    own = identity[:, :size]
+    angles = torch.stack([*(own[i] for i in lift.angles), *(own[i] - own[j] for i, j in lift.differences), own[0]])[:count]
+    select = angles.repeat_interleave(2, 0)
     square = torch.eye(2 * count, dtype=dtype, device=device)
-    tensors = (angles, rows, kinds.flatten(), (kinds + count).flatten(), select, select.mT, identity, square)
+    tensors = (kinds.flatten(), (kinds + count).flatten(), angles.mT, select, select.mT, identity, square)
     chosen = backend(identity)
     return _Constants(chosen, *(chosen.cut(t) for t in tensors))
 
@@ -126,10 +138,10 @@ class _Found(NamedTuple):
 
 
 def _forward(constants: _Constants, m: Array, s: Array) -> tuple[_Found, tuple[Array, Array, Array]]:
-    (xp, pick, *_), angles, rows, values, slopes, _, selected, identity, _ = constants
-    angle, columns = pick(m, angles, -1), pick(s, rows, -1)
+    (xp, pick, *_), values, slopes, angles, select, selected, identity, _ = constants
+    angle, columns = m @ angles, s @ selected
     circle = xp.concatenate((sin := xp.sin(angle), xp.cos(angle), -sin), -1)
-    found = waves(xp, pick(circle, values, -1), pick(circle, slopes, -1), pick(columns, rows, -2))
+    found = waves(xp, pick(circle, values, -1), pick(circle, slopes, -1), select @ columns)
     slope = found.slope[..., None, :]
     cross = columns * slope
     upper = xp.concatenate((s, cross), -1)
@@ -139,7 +151,7 @@ def _forward(constants: _Constants, m: Array, s: Array) -> tuple[_Found, tuple[A
 
 
 def _backward(constants: _Constants, found: _Found, m: Array, c: Array, g: Array) -> tuple[Array, Array]:
-    _, _, _, _, _, select, selected, identity, square = constants
+    _, _, _, _, select, selected, identity, square = constants
     size = len(identity)
     cross = c[..., :size, size:] + c[..., size:, :size].swapaxes(-1, -2)
     slope = (cross * found.columns + g[..., size:] * selected).sum(-2)

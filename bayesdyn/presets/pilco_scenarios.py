@@ -35,9 +35,11 @@ class Scenario:
 
     `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
     diag(start_std²)); the centres of the first policy are drawn from it too, or with `centre_std` in its place. `angles` are
-    lifted, `ignore` names coordinates that the dynamics do not depend on. `limits` are those of the actions, `basis` the number of
-    radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of a policy
-    search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last 10 steps.
+    lifted, `ignore` names coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as
+    differences from others, angles and speeds of joints in the place of links. `limits` are those of the actions, `basis` the
+    number of radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of
+    a policy search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last
+    10 steps.
     """
 
     env_id: str
@@ -51,6 +53,7 @@ class Scenario:
     trials: int
     angles: tuple[int, ...] = ()
     ignore: tuple[int, ...] = ()
+    relative: Mapping[int, int] = field(default_factory=dict)
     searches: int = 150
     evaluations: int = 30
     initial: int = 1
@@ -148,6 +151,7 @@ scenarios: Mapping[str, Scenario] = {
         basis=100,
         trials=20,
         angles=(2, 3),
+        relative={1: 0, 3: 2},
     ),
     "pendubot": Scenario(
         env_id="bayesdyn/Pendubot-v0",
@@ -160,6 +164,7 @@ scenarios: Mapping[str, Scenario] = {
         basis=200,
         trials=40,
         angles=(2, 3),
+        relative={1: 0, 3: 2},
         evaluations=20,
     ),
     "cart-double-pendulum": Scenario(
@@ -173,6 +178,7 @@ scenarios: Mapping[str, Scenario] = {
         basis=200,
         trials=40,
         angles=(4, 5),
+        relative={3: 2, 5: 4},
     ),
     "unicycle": Scenario(
         env_id="bayesdyn/Unicycle-v0",

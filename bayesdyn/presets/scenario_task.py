@@ -94,7 +94,8 @@ class LearnedScenario(ABC):
 
     def model(self) -> DynamicsModel:
         """Make an unfitted model."""
-        return DynamicsModel(Codec(angles=self.scenario.angles, ignore=self.scenario.ignore), self.posterior())
+        chosen = self.scenario
+        return DynamicsModel(Codec(angles=chosen.angles, ignore=chosen.ignore, relative=chosen.relative), self.posterior())
 
     def solved(self, trial: Trial) -> bool:
         """Whether the tip stayed within `solved_below` metres of upright over the trial's last ten steps."""
