@@ -11,9 +11,10 @@ import csv
 import io
 import multiprocessing
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -32,8 +33,8 @@ METRICS = ("return", "predicted_cost", "predicted_cost_std", "fit_seconds", "pol
 class Study:
     """A method in a scenario over `seeds`, at most `trials` controlled trials each; `share` is wanted solved by trial `by`.
 
-    The preset was chosen by runs on seeds below `first`.
-    A trial solves it as the scenario says or, with `cost`, by costing no more than that per step on average.
+    The preset was chosen by runs on seeds below `first`. `changes` are those of the scenario, and the `note` behind its name tells of
+    them. A trial solves it as the scenario says or, with `cost`, by costing no more than that per step on average.
     """
 
     method: str
@@ -44,16 +45,18 @@ class Study:
     share: float = 0.95
     cost: float | None = None
     first: int = 100
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def name(self) -> str:
         """What the results call it."""
-        return f"{self.method}, {self.scenario}"
+        return ", ".join(part for part in (self.method, self.scenario, self.note) if part)
 
     @property
     def task(self) -> presets.ScenarioTask:
         """The scenario with the method."""
-        return presets.scenario_methods[self.method](self.scenario)
+        return presets.scenario_methods[self.method](self.scenario, **self.changes)
 
     def solved(self, trial: Trial) -> bool:
         """Whether a trial reached what is wanted."""
@@ -66,8 +69,10 @@ STUDIES = (
     Study("pilco", "pendulum", seeds=20, trials=5, by=3, first=500),
     Study("pilco", "cart-pole", seeds=20, trials=6, by=4, first=500),
     Study("pilco", "double-pendulum", seeds=10, trials=8, by=8, first=600),
+    Study("pilco", "double-pendulum", seeds=10, trials=8, first=500, changes={"relative": {}}, note="links"),
     Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, by=8, first=600),
+    Study("gp-mpc", "double-pendulum", seeds=20, trials=8, first=300, changes={"relative": {}}, note="links"),
     Study("gp-mpc", "pendubot", seeds=10, trials=15, first=600),
     Study("mc-pilco", "pendulum", seeds=10, trials=8),
     Study("deep-pilco", "deep-pilco-cart-pole", seeds=4, trials=30, by=30, cost=0.40),
@@ -93,7 +98,7 @@ def run_seed(job: tuple[Study, int]) -> Outcome:
     """Learn a scenario with one seed, or go on with what is there, until it is solved."""
     study, seed = job
     torch.set_num_threads(1)
-    folder = RUNS / f"{study.method}-{study.scenario}-{seed}"
+    folder = RUNS / f"{study.name.replace(', ', '-')}-{seed}"
     run = study.task.learn(trials=study.trials, seed=seed, run=folder, stop=study.solved)
     rows = tuple(_figures(study, run, trial) for trial in run.trials)
     solved = [row["number"] for row in rows if row["solved"]]
