@@ -25,20 +25,27 @@ class Belief(NamedTuple):
 
 
 class Held(MomentMap):
-    """A control u [..., A] that is known, whatever the state: covariance 0, gain 0.
+    """A control u [..., A] that is known, whatever the state: covariance 0, gain 0. With `feedback` K [A, S] it is u + K(s - μ).
+
+    Then the state's uncertainty is answered: covariance KΣKᵀ, and gain Kᵀ in the rows of the state; the mean stays u.
 
     >>> Held(torch.ones(1)).moments(torch.zeros(2), torch.eye(2)).gain.tolist()
     [[0.0], [0.0]]
+    >>> Held(torch.ones(1), feedback=torch.tensor([[-2.0]])).moments(torch.zeros(1), torch.eye(1)).cov.item()
+    4.0
     """
 
-    def __init__(self, action: Float[Tensor, "*batch A"]) -> None:
-        self.action = action
+    def __init__(self, action: Float[Tensor, "*batch A"], feedback: Float[Tensor, "A S"] | None = None) -> None:
+        self.action, self.feedback = action, feedback
 
     def moments(self, mean: Float[Tensor, "*batch L"], cov: Float[Tensor, "*batch L L"]) -> Moments:
-        """Return the action."""
+        """Return the action, and what feedback adds to it."""
         action = self.action.expand(*mean.shape[:-1], self.action.shape[-1])
-        size = action.shape[-1]
-        return Moments(action, action.new_zeros(*action.shape, size), action.new_zeros(*mean.shape, size))
+        if self.feedback is None:
+            size = action.shape[-1]
+            return Moments(action, action.new_zeros(*action.shape, size), action.new_zeros(*mean.shape, size))
+        gain = torch.nn.functional.pad(self.feedback, (0, mean.shape[-1] - self.feedback.shape[-1])).mT
+        return Moments(action, gain.mT @ cov @ gain, gain.expand(*mean.shape, -1))
 
 
 class BeliefDynamics:

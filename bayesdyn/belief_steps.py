@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,14 @@ class ArrayBelief(NamedTuple):
 
     mean: np.ndarray
     cov: np.ndarray
+
+
+class Stepped(NamedTuple):
+    """One step: the belief after it, the way back, and what returns its derivatives E[∂s'/∂s] [B, S, S] and E[∂s'/∂u] [B, S, A]."""
+
+    belief: ArrayBelief
+    pull_back: Callable[[ArrayBelief], Slopes]
+    slopes: Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +46,8 @@ class ArrayStep:
         """What the control can be differentiated in."""
         return self.control.parameters
 
-    def step(self, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> tuple[ArrayBelief, Callable[[ArrayBelief], Slopes]]:
-        """Return beliefs [B, S], [B, S, S] one step later, and the way back.
+    def step(self, mean: np.ndarray, cov: np.ndarray, gradient: bool) -> "Stepped":
+        """Return beliefs [B, S], [B, S, S] one step later, the way back, and how the mean goes with state and control.
 
         With b = [a, u] the joint of lifted state and control, x = Cᵀb and δ = f(x): cov(s, δ) = cov(s, b) C gain_f.
         """
@@ -79,7 +88,14 @@ class ArrayStep:
             own = 0.5 * (kept[:, None] * both * kept)
             return Slopes(kept * to.mean + to_state.mean, own + to_state.cov, to_control.parameters)
 
-        return ArrayBelief(kept * mean + change.mean, half + half.swapaxes(-1, -2)), pull_back
+        moved = ArrayBelief(kept * mean + change.mean, half + half.swapaxes(-1, -2))
+        return Stepped(moved, pull_back, partial(self._slopes, lifted.gain, change.gain))
+
+    def _slopes(self, lifted: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return E[∂s'/∂s] and E[∂s'/∂u], of gains, which are expected derivatives (Stein's lemma)."""
+        between = lifted.shape[-1]
+        by_state = np.diag(np.broadcast_to(self.kept, lifted.shape[-2])) + lifted @ self.chosen[:between] @ change
+        return by_state.swapaxes(-1, -2), (self.chosen[between:] @ change).swapaxes(-1, -2)
 
     def steps(
         self, mean: np.ndarray, cov: np.ndarray, horizon: int, gradient: bool
@@ -87,7 +103,7 @@ class ArrayStep:
         """Return the beliefs at t = 0, ..., T, [T+1, B, S] and [T+1, B, S, S], and the way back."""
         path, backs = [ArrayBelief(mean, cov)], []
         for _ in range(horizon):
-            belief, back = self.step(*path[-1], gradient)
+            belief, back, _ = self.step(*path[-1], gradient)
             path.append(belief)
             if gradient:
                 backs.append(back)

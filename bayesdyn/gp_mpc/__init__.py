@@ -2,13 +2,16 @@
 
 from bayesdyn.gp_mpc.agent import GPMPC
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
+from bayesdyn.gp_mpc.ilqr import ILQR
 from bayesdyn.gp_mpc.path import Along, certainty_equivalent, matched
 from bayesdyn.gp_mpc.plan import BeliefPlan
 from bayesdyn.gp_mpc.problem import BeliefProblem
-from bayesdyn.gp_mpc.search import BoxSearch, Found
+from bayesdyn.gp_mpc.regulator import regulator
+from bayesdyn.gp_mpc.search import BoxSearch, Found, Search
 
 __all__ = [
     "GPMPC",
+    "ILQR",
     "Along",
     "BeliefPlan",
     "BeliefProblem",
@@ -16,6 +19,8 @@ __all__ = [
     "ChanceBound",
     "Found",
     "Multipliers",
+    "Search",
     "certainty_equivalent",
     "matched",
+    "regulator",
 ]

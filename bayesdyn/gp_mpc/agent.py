@@ -1,7 +1,8 @@
 """`GPMPC`: model-predictive control with Gaussian beliefs propagated by moment matching."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,8 @@ from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
 from bayesdyn.gp_mpc.path import Along, matched
 from bayesdyn.gp_mpc.plan import BeliefPlan, expected_costs, fan
 from bayesdyn.gp_mpc.problem import BeliefProblem
-from bayesdyn.gp_mpc.search import BoxSearch, Found
+from bayesdyn.gp_mpc.regulator import regulator
+from bayesdyn.gp_mpc.search import BoxSearch, Found, Search
 from bayesdyn.model import DynamicsModel
 from bayesdyn.moments import Cost
 from bayesdyn.objectives import split_variance
@@ -42,16 +44,20 @@ class GPMPC(Agent):
     drops all variance. `process_noise` adds the model's noise at each step. `reward` is what the `draws` points of each belief are
     worth that `decision.imagined` shows.
 
+    With `feedback` plans count on being corrected: beliefs are those under u_t + K_t(s_t - μ_t) with the gains of `regulator`.
+    Without it the state of an unstable system may be anywhere within a few steps, and all plans cost the same. By these gains the
+    last plan, moved on, answers what has happened since, and so does an action that is not planned anew.
+
     Raises `ConfigurationError` for a horizon or counts below 1 or a discount outside (0, 1].
-    Source: Kamthe & Deisenroth, AISTATS 2018.
+    Source: Kamthe & Deisenroth, AISTATS 2018; feedback: van den Berg, Patil & Alterovitz, IJRR 2012.
     """
 
     model: DynamicsModel
     cost: Cost
     reward: Reward
     horizon: int = 15
-    search: BoxSearch = field(default_factory=BoxSearch)
-    first_search: BoxSearch = field(default_factory=lambda: BoxSearch(evaluations=50))
+    search: Search = field(default_factory=BoxSearch)
+    first_search: Search = field(default_factory=lambda: BoxSearch(evaluations=50))
     starts: int = 3
     scouts: int = 64
     colour: float = 2.0
@@ -63,6 +69,7 @@ class GPMPC(Agent):
     along: Along = matched
     observation_var: tuple[float, ...] | None = None
     process_noise: bool = False
+    feedback: bool = False
     draws: int = 10
     decision: BeliefPlan | None = field(default=None, init=False, repr=False)
     _box: Box | None = field(default=None, init=False, repr=False)
@@ -87,7 +94,7 @@ class GPMPC(Agent):
         self.decision, self._executed = None, 0
 
     def act(self, observation: Float[Tensor, "S"], *, replan: bool = True) -> Float[Tensor, "A"]:
-        """Return the next action, from a new plan or, with `replan=False`, the next one of the plan at hand.
+        """Return the next action, from a new plan or, with `replan=False`, the next one of the plan at hand and its feedback.
 
         Raises `NotFittedError` before `reset`, `DataError` for an observation that is not finite.
         """
@@ -95,7 +102,7 @@ class GPMPC(Agent):
             self.decision = self._decide(observation.double())
             self._executed = 0
         self._executed += 1
-        return self.decision.actions[self._executed - 1]
+        return self._answer(self.decision, self._executed - 1, observation)
 
     def problem(self, observation: Float[Tensor, "S"]) -> BeliefProblem:
         """Return what is minimised from an observation, under the model as it is now.
@@ -123,23 +130,24 @@ class GPMPC(Agent):
         if not bool(observation.isfinite().all()):
             raise DataError(f"GPMPC wants finite observations; got {observation.tolist()}: look at the sensor or the environment")
         problem = self.problem(observation)
-        found, looked = self._search(problem, box, generator)
-        return self._plan(problem, found, looked, began)
+        way, looked = self._search(problem, box, generator)
+        return self._plan(way, box, looked, began)
 
-    def _search(self, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
+    def _search(self, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple["_Way", int]:
         """Return the best sequence found, and how many were evaluated."""
         last = self.decision
         if last is None:
             return self._afresh(self.first_search, problem, box, generator)
-        found = self._onward(problem, box, last)
-        if found is None:
+        way = self._onward(problem, box, last)
+        if way is None:
             return self._afresh(self.search, problem, box, generator)
-        if found.value <= last.value + self.tolerated_rise * abs(last.value):
-            return found, found.evaluations
-        other, looked = self._afresh(self.search, problem, box, generator)
-        return min(found, other, key=self._rank), looked + found.evaluations
+        looked = way.found.evaluations
+        if way.found.value <= last.value + self.tolerated_rise * abs(last.value):
+            return way, looked
+        other, more = self._afresh(self.search, problem, box, generator)
+        return min(way, other, key=self._rank), looked + more
 
-    def _afresh(self, search: BoxSearch, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple[Found, int]:
+    def _afresh(self, search: Search, problem: BeliefProblem, box: Box, generator: torch.Generator) -> tuple["_Way", int]:
         """Search from the best of many sequences; raises `NumericalError` if beliefs explode under all of them."""
         drawn = box.middle.expand(self.horizon, 1, box.size)
         if self.scouts:
@@ -148,27 +156,43 @@ class GPMPC(Agent):
         known = self._multipliers()
         scores = problem.scores(drawn, known)
         order = scores.argsort()[: min(self.starts, max(int(scores.isfinite().sum()), 1))]
-        found = [search.solve(problem, drawn[:, i], box, known) for i in order.tolist()]
-        return min(found, key=self._rank), drawn.shape[1] + sum(one.evaluations for one in found)
+        found = []
+        for start in (drawn[:, i] for i in order.tolist()):
+            own = replace(problem, gains=regulator(problem, start, box)) if self.feedback else problem
+            found.append(_Way(own, search.solve(own, start, box, known)))
+        return min(found, key=self._rank), drawn.shape[1] + sum(way.found.evaluations for way in found)
 
-    def _onward(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> Found | None:
+    def _onward(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> "_Way | None":
         """Search from the last plan, moved on, its last action repeated; None where beliefs explode under it by now."""
         steps = max(self._executed, 1)
         moved = follow(last.actions, last.actions[-1], steps)[steps:]
         known = self._multipliers() if last.multipliers is None else last.multipliers.shifted(steps)
         try:
-            return self.search.solve(problem, moved, box, known)
+            if last.gains is not None:
+                gains = torch.cat((last.gains[steps:], torch.zeros_like(last.gains[:steps])))
+                means = follow(last.beliefs.mean, last.beliefs.mean[-1], steps)[steps:]
+                problem = replace(problem, gains=gains)
+                moved = problem.kept_to(moved, means, box)
+            return _Way(problem, self.search.solve(problem, moved, box, known))
         except NumericalError:
             return None
 
-    def _rank(self, found: Found) -> tuple[float, float]:
+    def _answer(self, plan: BeliefPlan, t: int, observation: Float[Tensor, "S"]) -> Float[Tensor, "A"]:
+        """Return the plan's action at step t, corrected by its gains."""
+        if plan.gains is None:
+            return plan.actions[t]
+        return self._ready()[0].clip(plan.actions[t] + plan.gains[t] @ (observation.double() - plan.beliefs.mean[t]))
+
+    def _rank(self, way: "_Way") -> tuple[float, float]:
         """Return what orders sequences: those that keep the bounds come first."""
-        return max(found.violation - self.search.slack, 0.0), found.value
+        return max(way.found.violation - self.search.slack, 0.0), way.found.value
 
     def _multipliers(self) -> Multipliers | None:
         return Multipliers.none(len(self.bounds), self.horizon) if self.bounds else None
 
-    def _plan(self, problem: BeliefProblem, found: Found, looked: int, began: float) -> BeliefPlan:
+    def _plan(self, way: "_Way", box: Box, looked: int, began: float) -> BeliefPlan:
+        problem, found = way
+        gains = regulator(problem, found.actions, box) if self.feedback else None
         with torch.no_grad():
             path = problem.beliefs(found.actions)
             mean, std = expected_costs(problem, path)
@@ -188,6 +212,7 @@ class GPMPC(Agent):
             time.perf_counter() - began,
             looked,
             found.multipliers,
+            gains,
             said,
         )
 
@@ -195,3 +220,10 @@ class GPMPC(Agent):
         if self._box is None or self._generator is None:
             raise NotFittedError("call reset(space) at the start of each episode, before act")
         return self._box, self._generator
+
+
+class _Way(NamedTuple):
+    """What was found, and the problem that it solves."""
+
+    problem: BeliefProblem
+    found: Found

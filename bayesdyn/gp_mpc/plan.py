@@ -23,6 +23,7 @@ class BeliefPlan:
     imagined     points of the beliefs, states [H+1, n, 1, 1, S]
     variance     of the return over the points of the beliefs: all of it is the model's ignorance
     candidates   how many sequences were evaluated; `late` and `dropped` are there for `learn`
+    gains        [H, A, S] of the feedback that the plan counts on, if it does
     """
 
     actions: Float[Tensor, "H A"]
@@ -35,6 +36,7 @@ class BeliefPlan:
     seconds: float = 0.0
     candidates: int = 0
     multipliers: Multipliers | None = None
+    gains: Float[Tensor, "H A S"] | None = None
     warnings: tuple[str, ...] = ()
     late: bool = False
     dropped: int = 0

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,15 +11,17 @@ from bayesdyn.belief_dynamics import Belief, BeliefDynamics
 from bayesdyn.beliefs import MomentMap
 from bayesdyn.errors import NumericalError
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
-from bayesdyn.gp_mpc.path import Along, matched
+from bayesdyn.gp_mpc.path import Along, Decide, Walk, matched
 from bayesdyn.moments import Cost
+from bayesdyn.planners import Box
 
 
 @dataclass(frozen=True)
 class BeliefProblem:
     r"""J(u_0..u_{H-1}) = Σ_{t=1..H} γ^t [E c(a_t) + c_u(u_{t-1})] + γ^H E c_H(a_H), a_t the lifted state under N(μ_t, Σ_t).
 
-    The beliefs are those `along` the actions from the `start`, [S] and [S, S]: `matched`, or `certainty_equivalent`. `cost` c and
+    The beliefs are those `along` the actions from the `start`, [S] and [S, S]: `matched`, or `certainty_equivalent`. With `gains` K
+    they are those under u_t + K_t(s_t - μ_t): plans that count on being corrected on the way, as they will be. `cost` c and
     `final_cost` c_H are moment maps of the lifted state, `action_cost` c_u a cost of the action. `bounds` should hold at t = 1..H.
     Evaluated for sequences [H, ..., A], all batch axes in one pass; differentiable.
 
@@ -39,6 +42,7 @@ class BeliefProblem:
     final_cost: MomentMap | None = None
     bounds: tuple[ChanceBound, ...] = ()
     along: Along = matched
+    gains: Float[Tensor, "H A S"] | None = None
 
     def __call__(self, actions: Float[Tensor, "H *batch A"]) -> Float[Tensor, "*batch"]:
         """Return J, the bounds left aside; raises `NumericalError` where a belief explodes."""
@@ -46,7 +50,20 @@ class BeliefProblem:
 
     def beliefs(self, actions: Float[Tensor, "H *batch A"]) -> Belief:
         """Return the beliefs at t = 0..H, mean [H+1, ..., S] and cov [H+1, ..., S, S]."""
-        return self.along(self.dynamics, self.start, actions)
+        return self.along(self.dynamics, self.start, actions, self.gains)
+
+    def walk(self, decide: Decide, box: Box, horizon: int) -> Walk:
+        """Return the beliefs under actions that are decided on the way, in the box, with all that derivatives need."""
+        low, high, size = box.low.numpy(), box.high.numpy(), self.start.mean.shape[-1]
+        gains = np.zeros((horizon, box.size, size)) if self.gains is None else self.gains.numpy()
+        return self.along.walk(self.dynamics, self.start, lambda t, mean: np.clip(decide(t, mean), low, high), gains)
+
+    def kept_to(self, actions: Float[Tensor, "H A"], means: Float[Tensor, "H1 S"], box: Box) -> Float[Tensor, "H A"]:
+        """Return the actions that the gains make of these, when the means begin elsewhere and the gains lead back to `means`."""
+        if self.gains is None:
+            return actions
+        wanted, known, gains = actions.numpy(), means.numpy(), self.gains.numpy()
+        return torch.from_numpy(self.walk(lambda t, mean: wanted[t] + gains[t] @ (mean - known[t]), box, len(actions)).actions)
 
     def value(self, actions: Float[Tensor, "H *batch A"], path: Belief) -> Float[Tensor, "*batch"]:
         """Return J of actions that lead along these beliefs."""
@@ -83,7 +100,10 @@ class BeliefProblem:
 
     def penalised(self, actions: Float[Tensor, "H *batch A"], multipliers: Multipliers | None) -> Float[Tensor, "*batch"]:
         """Return J plus what passing the bounds costs; without multipliers J alone."""
-        path = self.beliefs(actions)
+        return self.worth(actions, self.beliefs(actions), multipliers)
+
+    def worth(self, actions: Float[Tensor, "H *batch A"], path: Belief, multipliers: Multipliers | None) -> Float[Tensor, "*batch"]:
+        """Return the same of actions that lead along these beliefs."""
         value = self.value(actions, path)
         return value if multipliers is None else value + multipliers.penalty(self.excess(path))
 

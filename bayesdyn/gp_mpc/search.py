@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,18 @@ class Found(NamedTuple):
     evaluations: int
     violation: float = 0.0
     multipliers: Multipliers | None = None
+
+
+@runtime_checkable
+class Search(Protocol):
+    """How sequences are searched: `BoxSearch` or `ILQR`. Bounds may be passed by `slack`."""
+
+    @property
+    def slack(self) -> float:
+        """By how much."""
+
+    def solve(self, problem: BeliefProblem, start: Float[Tensor, "H A"], box: Box, multipliers: Multipliers | None = None) -> Found:
+        """Return the best sequence for a problem, from a start; raises `NumericalError` if the problem fails there."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +78,11 @@ class BoxSearch:
 
         Raises `NumericalError` if the problem fails at the start.
         """
-        if not problem.bounds:
-            return self.minimise(problem, start, box)
-        known = multipliers or Multipliers.none(len(problem.bounds), len(start))
-        evaluations, gap = 0, math.inf
-        for _ in range(self.rounds):
-            found = self.minimise(partial(problem.penalised, multipliers=known), start, box)
-            start, evaluations = found.actions, evaluations + found.evaluations
-            with torch.no_grad():
-                path = problem.beliefs(start)
-                excess, value = problem.excess(path), float(problem.value(start, path))
-            # 0 where the bounds hold and only those that are met with equality have a multiplier.
-            before, gap = gap, float(torch.maximum(excess, -known.values / known.weight).abs().max())
-            known = known.updated(excess, 1.0 if gap < _PROGRESS * before else _DEARER)
-            if gap <= self.slack:
-                break
-        return Found(start, value, evaluations, float(excess.max()), known)
+
+        def descend(start: Tensor, known: Multipliers | None) -> Found:
+            return self.minimise(partial(problem.penalised, multipliers=known), start, box)
+
+        return keep_bounds(descend, problem, start, multipliers, self.rounds, self.slack)
 
     def minimise(self, objective: Objective, start: Float[Tensor, "H A"], box: Box) -> Found:
         """Return the best sequence met, never worse than the start, which is clipped into the box.
@@ -108,6 +109,36 @@ class BoxSearch:
         with threadpool_limits(limits=1, user_api="blas"):
             minimize(hill, hill.point, jac=True, method="L-BFGS-B", bounds=[(-b, b) for b in limit], options=options)
         return Found(box.clip(place(hill.point)), hill.value, hill.evaluations)
+
+
+def keep_bounds(
+    descend: Callable[[Tensor, Multipliers | None], Found],
+    problem: BeliefProblem,
+    start: Float[Tensor, "H A"],
+    multipliers: Multipliers | None,
+    rounds: int,
+    slack: float,
+) -> Found:
+    """Return what `descend` finds or, where there are bounds, what rounds of it do under ever better multipliers.
+
+    Raises what `descend` does.
+    """
+    if not problem.bounds:
+        return descend(start, None)
+    known = multipliers or Multipliers.none(len(problem.bounds), len(start))
+    evaluations, gap = 0, math.inf
+    for _ in range(rounds):
+        found = descend(start, known)
+        start, evaluations = found.actions, evaluations + found.evaluations
+        with torch.no_grad():
+            path = problem.beliefs(start)
+            excess, value = problem.excess(path), float(problem.value(start, path))
+        # 0 where the bounds hold and only those that are met with equality have a multiplier.
+        before, gap = gap, float(torch.maximum(excess, -known.values / known.weight).abs().max())
+        known = known.updated(excess, 1.0 if gap < _PROGRESS * before else _DEARER)
+        if gap <= slack:
+            break
+    return Found(start, value, evaluations, float(excess.max()), known)
 
 
 class _Hill:
