@@ -37,7 +37,8 @@ class GPMPC(Agent):
     the box and `scouts` random sequences, coloured noise of the exponent `colour`, evaluated in one pass: the best `starts` of them
     are searched with `first_search`, and the best is kept. Later searches start from the last plan, moved on by what was executed.
     Where that ends at a J more than the share `tolerated_rise` above the last one, it has fallen out of its valley (open-loop plans
-    of an unstable system do): the search is made afresh as at the first step, with `search`, and the better of both is kept.
+    of an unstable system do): the search is made afresh as at the first step, with `search`, and the better of both is kept. A J
+    below a tenth of the episode's first counts as that tenth, so that what is nearly 0 may come and go.
 
     `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action: a little of it keeps the far end of
     plans calm, where the beliefs are too wide to say what is best. `bounds` are chance constraints. `along=certainty_equivalent`
@@ -75,6 +76,7 @@ class GPMPC(Agent):
     _box: Box | None = field(default=None, init=False, repr=False)
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)
     _executed: int = field(default=0, init=False, repr=False)
+    _least: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.starts, self.draws) < 1 or min(self.scouts, self.tolerated_rise) < 0:
@@ -137,12 +139,14 @@ class GPMPC(Agent):
         """Return the best sequence found, and how many were evaluated."""
         last = self.decision
         if last is None:
-            return self._afresh(self.first_search, problem, box, generator)
+            way, looked = self._afresh(self.first_search, problem, box, generator)
+            self._least = 0.1 * abs(way.found.value)
+            return way, looked
         way = self._onward(problem, box, last)
         if way is None:
             return self._afresh(self.search, problem, box, generator)
         looked = way.found.evaluations
-        if way.found.value <= last.value + self.tolerated_rise * abs(last.value):
+        if way.found.value <= last.value + self.tolerated_rise * max(abs(last.value), self._least):
             return way, looked
         other, more = self._afresh(self.search, problem, box, generator)
         return min(way, other, key=self._rank), looked + more

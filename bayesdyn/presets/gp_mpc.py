@@ -89,7 +89,7 @@ def gp_mpc(name: str, **changes: Any) -> GPMPCTask:
 
     The cost is the mean over 0.4, 1 and 4 times the scenario's widths (cart-double-pendulum: 0.2, 0.5, 1 and 4 times): the narrow
     one keeps the tip still, the wide one has a slope where the others are flat. `changes` replace fields of the `Scenario`. Raises
-    `UnknownNameError` for a scenario or field that is none, `ConfigurationError` for a change of the policy, of which there is none.
+    `UnknownNameError` for a scenario or field that is none, `ConfigurationError` for a change of the policy, which there is not.
 
     Source: Kamthe & Deisenroth, AISTATS 2018; horizon, discount and costs are ours.
 
