@@ -139,9 +139,9 @@ class GPMPC(Agent):
         """Return the best sequence found, and how many were evaluated."""
         last = self.decision
         if last is None:
-            way, looked = self._afresh(self.first_search, problem, box, generator)
-            self._least = 0.1 * abs(way.found.value)
-            return way, looked
+            first, looked = self._afresh(self.first_search, problem, box, generator)
+            self._least = 0.1 * abs(first.found.value)
+            return first, looked
         way = self._onward(problem, box, last)
         if way is None:
             return self._afresh(self.search, problem, box, generator)
