@@ -68,11 +68,12 @@ class Study:
 STUDIES = (
     Study("pilco", "pendulum", seeds=20, trials=5, by=3, first=500),
     Study("pilco", "cart-pole", seeds=20, trials=6, by=4, first=500),
-    Study("pilco", "double-pendulum", seeds=10, trials=8, by=8, first=600),
+    Study("pilco", "double-pendulum", seeds=20, trials=8, by=8, first=600),
     Study("pilco", "double-pendulum", seeds=10, trials=8, first=500, changes={"relative": {}}, note="links"),
     Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, by=8, first=600),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, first=300, changes={"relative": {}}, note="links"),
+    Study("gp-mpc", "cart-double-pendulum", seeds=2, trials=30),
     Study("gp-mpc", "pendubot", seeds=10, trials=15, first=600),
     Study("mc-pilco", "pendulum", seeds=10, trials=8),
     Study("deep-pilco", "deep-pilco-cart-pole", seeds=4, trials=30, by=30, cost=0.40),
