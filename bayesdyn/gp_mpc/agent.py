@@ -37,8 +37,7 @@ class GPMPC(Agent):
     the box and `scouts` random sequences, coloured noise of the exponent `colour`, evaluated in one pass: the best `starts` of them
     are searched with `first_search`, and the best is kept. Later searches start from the last plan, moved on by what was executed.
     Where that ends at a J more than the share `tolerated_rise` above the last one, it has fallen out of its valley (open-loop plans
-    of an unstable system do): the search is made afresh as at the first step, with `search`, and the better of both is kept. A J
-    below a tenth of the episode's first counts as that tenth, so that what is nearly 0 may come and go.
+    of an unstable system do): the search is made afresh as at the first step, with `search`, and the better of both is kept.
 
     `cost` is a moment map of the lifted state, like `final_cost`; `action_cost` of the action: a little of it keeps the far end of
     plans calm, where the beliefs are too wide to say what is best. `bounds` are chance constraints. `along=certainty_equivalent`
@@ -47,7 +46,8 @@ class GPMPC(Agent):
 
     With `feedback` plans count on being corrected: beliefs are those under u_t + K_t(s_t - μ_t) with the gains of `regulator`.
     Without it the state of an unstable system may be anywhere within a few steps, and all plans cost the same. By these gains the
-    last plan, moved on, answers what has happened since, and so does an action that is not planned anew.
+    last plan, moved on, answers what has happened since, and so does an action that is not planned anew. Such a plan does not fall
+    of itself, so that a J below a tenth of the episode's first counts as that tenth: what is nearly 0 may come and go.
 
     Raises `ConfigurationError` for a horizon or counts below 1 or a discount outside (0, 1].
     Source: Kamthe & Deisenroth, AISTATS 2018; feedback: van den Berg, Patil & Alterovitz, IJRR 2012.
@@ -140,7 +140,7 @@ class GPMPC(Agent):
         last = self.decision
         if last is None:
             first, looked = self._afresh(self.first_search, problem, box, generator)
-            self._least = 0.1 * abs(first.found.value)
+            self._least = 0.1 * abs(first.found.value) if self.feedback else 0.0
             return first, looked
         way = self._onward(problem, box, last)
         if way is None:

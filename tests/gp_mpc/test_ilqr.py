@@ -198,7 +198,8 @@ def test_a_walk_into_beliefs_that_explode_is_not_taken() -> None:
 
 
 def agent(**options: object) -> GPMPC:
-    made = make_agent(point_mass_model(), observation_var=(0.01, 0.04), search=ILQR(), first_search=ILQR(), **options)
+    settings = {"observation_var": (0.01, 0.04), "search": ILQR(), "first_search": ILQR(), **options}
+    made = make_agent(point_mass_model(), **settings)
     made.reset(Box.of([-2.0], [2.0], DOUBLE))
     return made
 
@@ -220,6 +221,19 @@ def test_an_agents_plan_counts_on_its_gains_and_answers_by_them() -> None:
     before = kept.decision
     kept.act(seen + 0.05)
     assert kept.decision is not before
+
+
+def test_with_feedback_next_to_nothing_is_not_searched_afresh() -> None:
+    """From the target a small push multiplies J, by little beside what the episode's first plan cost: only a large push counts."""
+    candidates = []
+    for feedback, push in ((False, 0.05), (True, 0.05), (True, 1.0)):
+        planner = agent(feedback=feedback, tolerated_rise=0.1, observation_var=(1e-6, 1e-6))
+        planner.act(tensor([1.0, 0.0]))
+        for seen in ([0.0, 0.0], [push, 0.0]):
+            planner.act(tensor(seen))
+        assert planner.decision is not None
+        candidates.append(planner.decision.candidates > planner.scouts)
+    assert candidates == [True, False, True]
 
 
 @pytest.mark.parametrize(
