@@ -232,7 +232,7 @@ def test_with_feedback_next_to_nothing_is_not_searched_afresh() -> None:
         for seen in ([0.0, 0.0], [push, 0.0]):
             planner.act(tensor(seen))
         assert planner.decision is not None
-        candidates.append(planner.decision.candidates > planner.scouts)
+        candidates.append(planner.decision.candidates > ILQR().evaluations)
     assert candidates == [True, False, True]
 
 
