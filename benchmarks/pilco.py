@@ -74,7 +74,7 @@ STUDIES = (
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, by=8, first=600),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, first=300, changes={"relative": {}}, note="links"),
     Study("gp-mpc", "cart-double-pendulum", seeds=2, trials=30),
-    Study("gp-mpc", "pendubot", seeds=10, trials=15, first=600),
+    Study("gp-mpc", "pendubot", seeds=5, trials=15, first=600),
     Study("mc-pilco", "pendulum", seeds=10, trials=8),
     Study("deep-pilco", "deep-pilco-cart-pole", seeds=4, trials=30, by=30, cost=0.40),
 )
