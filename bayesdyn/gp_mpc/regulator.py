@@ -22,7 +22,7 @@ _LEAST = 1e-3
 
 
 class Change(NamedTuple):
-    """u <- u + step + gains (μ' - μ): the change of the actions [H, A], the gains [H, A, S], and by how much J should fall."""
+    """v = step + gains x, in the `Model`'s units: the step [H, A], the gains [H, A, S], and by how much J should fall."""
 
     step: np.ndarray
     gains: np.ndarray
