@@ -39,11 +39,14 @@ class Held(MomentMap):
         self.action, self.feedback = action, feedback
 
     def moments(self, mean: Float[Tensor, "*batch L"], cov: Float[Tensor, "*batch L L"]) -> Moments:
-        """Return the action, and what feedback adds to it."""
+        """Return the action, and what feedback adds to it; raises `ShapeError` for a feedback that fits neither."""
         action = self.action.expand(*mean.shape[:-1], self.action.shape[-1])
         if self.feedback is None:
             size = action.shape[-1]
             return Moments(action, action.new_zeros(*action.shape, size), action.new_zeros(*mean.shape, size))
+        if self.feedback.dim() != 2 or len(self.feedback) != action.shape[-1] or self.feedback.shape[-1] > mean.shape[-1]:
+            wanted = f"[{action.shape[-1]}, S], S at most {mean.shape[-1]}"
+            raise ShapeError(f"feedback wants shape {wanted}; got {list(self.feedback.shape)}")
         gain = torch.nn.functional.pad(self.feedback, (0, mean.shape[-1] - self.feedback.shape[-1])).mT
         return Moments(action, gain.mT @ cov @ gain, gain.expand(*mean.shape, -1))
 

@@ -204,6 +204,11 @@ def test_errors_say_what_came_and_what_was_wanted() -> None:
     for wrong in ({1: 1}, {5: 0}, {0: -1}, {1: 0}):
         with pytest.raises(ConfigurationError, match=r"pairs of different coordinates 0\.\.4, both angles or neither; got \d"):
             fitted(angles=[1], relative=wrong)
+    with pytest.raises(ConfigurationError, match="goes in a circle"):
+        fitted(relative={0: 2, 2: 3, 3: 0})
+    assert fitted(relative={2: 0, 3: 2}).relative == {2: 0, 3: 2}
+    with pytest.raises(ConfigurationError, match=r"coordinates \[1\] are relative and also ignored"):
+        Codec(relative={1: 0}, ignore=[1])
 
 
 def test_a_refused_fit_leaves_the_statistics() -> None:

@@ -156,7 +156,7 @@ def check_sizes(state: Tensor, action: Tensor, state_size: int, action_size: int
 
 
 def check_relative(relative: Mapping[int, int], state_size: int, angles: Sequence[int]) -> None:
-    """Raise `ConfigurationError` unless each coordinate is measured from another one, an angle from an angle.
+    """Raise `ConfigurationError` unless each coordinate is measured from another one, an angle from an angle, and none in a circle.
 
     >>> check_relative({1: 0}, 2, angles=[0, 1])
     """
@@ -166,6 +166,12 @@ def check_relative(relative: Mapping[int, int], state_size: int, angles: Sequenc
                 f"relative={dict(relative)} wants pairs of different coordinates 0..{state_size - 1}, both angles or neither; "
                 f"got {i}: {j} with angles {list(angles)}"
             )
+    for start in relative:
+        last = start
+        for _ in relative:
+            last = relative.get(last, last)
+        if last in relative:
+            raise ConfigurationError(f"relative={dict(relative)} goes in a circle: measure one of these coordinates from none")
 
 
 def broadcast(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,8 @@ class Codec(BaseCodec):
     `relative` maps coordinates to those that the features measure them from, s_i - s_relative[i]: the angle between two links and
     their speed of turning apart, where the state has both links' angles to the vertical. Targets stay as they are.
 
-    Raises `ConfigurationError` if an index does not exist in the fitted states or actions, and `DataError` for an action that is
+    Raises `ConfigurationError` if an index does not exist in the fitted states or actions, or `relative` has an angle and what is
+    none, a circle, or an ignored coordinate, and `DataError` for an action that is
     none of its column's categories.
 
     >>> codec = Codec(angles=[1])
@@ -53,6 +54,9 @@ class Codec(BaseCodec):
         for name, indices in self._columns().items():
             if len(set(indices)) != len(indices):
                 raise ConfigurationError(f"Codec({name}={indices}) names a coordinate twice")
+        unused = set(self.relative) & set(self.ignore)
+        if unused:
+            raise ConfigurationError(f"coordinates {sorted(unused)} are relative and also ignored; choose one")
         clash = set(self.angles) & (set(self.ignore) | set(self.absolute))
         if clash:
             raise ConfigurationError(f"coordinates {sorted(clash)} are angles and also ignored or absolute; choose one")

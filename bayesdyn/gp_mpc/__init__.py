@@ -3,7 +3,7 @@
 from bayesdyn.gp_mpc.agent import GPMPC
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
 from bayesdyn.gp_mpc.ilqr import ILQR
-from bayesdyn.gp_mpc.path import Along, certainty_equivalent, matched
+from bayesdyn.gp_mpc.path import Along, Walk, certainty_equivalent, matched
 from bayesdyn.gp_mpc.plan import BeliefPlan
 from bayesdyn.gp_mpc.problem import BeliefProblem
 from bayesdyn.gp_mpc.regulator import regulator
@@ -20,6 +20,7 @@ __all__ = [
     "Found",
     "Multipliers",
     "Search",
+    "Walk",
     "certainty_equivalent",
     "matched",
     "regulator",

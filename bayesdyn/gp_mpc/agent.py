@@ -14,7 +14,7 @@ from bayesdyn.errors import ConfigurationError, DataError, NotFittedError, Numer
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
 from bayesdyn.gp_mpc.path import Along, matched
 from bayesdyn.gp_mpc.plan import BeliefPlan, expected_costs, fan
-from bayesdyn.gp_mpc.problem import BeliefProblem
+from bayesdyn.gp_mpc.problem import BeliefProblem, apart
 from bayesdyn.gp_mpc.regulator import regulator
 from bayesdyn.gp_mpc.search import BoxSearch, Found, Search
 from bayesdyn.model import DynamicsModel
@@ -77,10 +77,16 @@ class GPMPC(Agent):
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)
     _executed: int = field(default=0, init=False, repr=False)
     _least: float = field(default=0.0, init=False, repr=False)
+    _angles: tuple[int, ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.starts, self.draws) < 1 or min(self.scouts, self.tolerated_rise) < 0:
             raise ConfigurationError(f"GPMPC wants horizon, starts and draws >= 1 and scouts and tolerated_rise >= 0; got {self}")
+        wrong = [type(search).__name__ for search in (self.search, self.first_search) if not isinstance(search, Search)]
+        if wrong:
+            raise ConfigurationError(
+                f"GPMPC searches beliefs by BoxSearch or ILQR; got {', '.join(wrong)}, which are no such searches"
+            )
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"GPMPC wants 0 < discount <= 1; got {self.discount}")
 
@@ -100,6 +106,9 @@ class GPMPC(Agent):
 
         Raises `NotFittedError` before `reset`, `DataError` for an observation that is not finite.
         """
+        self._ready()
+        if not bool(observation.isfinite().all()):
+            raise DataError(f"GPMPC wants finite observations; got {observation.tolist()}: look at the sensor or the environment")
         if replan or self.decision is None or self._executed >= self.horizon:
             self.decision = self._decide(observation.double())
             self._executed = 0
@@ -129,8 +138,6 @@ class GPMPC(Agent):
     def _decide(self, observation: Float[Tensor, "S"]) -> BeliefPlan:
         began = time.perf_counter()
         box, generator = self._ready()
-        if not bool(observation.isfinite().all()):
-            raise DataError(f"GPMPC wants finite observations; got {observation.tolist()}: look at the sensor or the environment")
         problem = self.problem(observation)
         way, looked = self._search(problem, box, generator)
         return self._plan(way, box, looked, began)
@@ -160,10 +167,15 @@ class GPMPC(Agent):
         known = self._multipliers()
         scores = problem.scores(drawn, known)
         order = scores.argsort()[: min(self.starts, max(int(scores.isfinite().sum()), 1))]
-        found = []
+        found, failure = [], NumericalError("the beliefs explode under every sequence of actions")
         for start in (drawn[:, i] for i in order.tolist()):
-            own = replace(problem, gains=regulator(problem, start, box)) if self.feedback else problem
-            found.append(_Way(own, search.solve(own, start, box, known)))
+            try:
+                own = replace(problem, gains=regulator(problem, start, box)) if self.feedback else problem
+                found.append(_Way(own, search.solve(own, start, box, known)))
+            except NumericalError as error:
+                failure = error
+        if not found:
+            raise failure
         return min(found, key=self._rank), drawn.shape[1] + sum(way.found.evaluations for way in found)
 
     def _onward(self, problem: BeliefProblem, box: Box, last: BeliefPlan) -> "_Way | None":
@@ -185,7 +197,8 @@ class GPMPC(Agent):
         """Return the plan's action at step t, corrected by its gains."""
         if plan.gains is None:
             return plan.actions[t]
-        return self._ready()[0].clip(plan.actions[t] + plan.gains[t] @ (observation.double() - plan.beliefs.mean[t]))
+        away = apart(observation.double(), plan.beliefs.mean[t], self._angles)
+        return self._ready()[0].clip(plan.actions[t] + plan.gains[t] @ away)
 
     def _rank(self, way: "_Way") -> tuple[float, float]:
         """Return what orders sequences: those that keep the bounds come first."""
@@ -196,6 +209,7 @@ class GPMPC(Agent):
 
     def _plan(self, way: "_Way", box: Box, looked: int, began: float) -> BeliefPlan:
         problem, found = way
+        self._angles = problem.dynamics.angles
         gains = regulator(problem, found.actions, box) if self.feedback else None
         with torch.no_grad():
             path = problem.beliefs(found.actions)

@@ -12,6 +12,7 @@ from torch import Tensor
 from bayesdyn.belief_arrays import ArrayFunction, ArrayMap, ArrayMoments, PullBack, Slopes, fit_for_arrays
 from bayesdyn.belief_dynamics import Belief, BeliefDynamics, Held
 from bayesdyn.belief_steps import ArrayBelief, ArrayStep, Stepped
+from bayesdyn.errors import ShapeError
 
 Decide = Callable[[int, np.ndarray], np.ndarray]
 """From t and the mean μ_t [S] to the action [A]."""
@@ -42,14 +43,18 @@ class Along:
         actions: Float[Tensor, "H *batch A"],
         gains: Float[Tensor, "H A S"] | None = None,
     ) -> Belief:
-        """Return the beliefs at t = 0..H under the actions, with `gains` K under u_t + K_t(s_t - μ_t)."""
+        """Return the beliefs at t = 0..H under the actions, with `gains` K under u_t + K_t(s_t - μ_t).
+
+        Raises `ShapeError` for gains of another shape.
+        """
+        check_gains(gains, len(actions), actions.shape[-1], dynamics.state_size)
         dynamics, start = self.of(dynamics, start)
         batch, size = actions.shape[1:-1], dynamics.state_size
         mean, cov = start.mean.expand(*batch, size), start.cov.expand(*batch, size, size)
         made = dynamics.on_arrays(_Still(actions.shape[-1])) if fit_for_arrays(mean, cov, actions) else None
         if made is not None:
             flat = actions.reshape(len(actions), -1, actions.shape[-1])
-            chain = _Chain(made, flat.detach().numpy(), None if gains is None else gains.numpy(), self.kept)
+            chain = _Chain(made, flat.detach().numpy(), None if gains is None else gains.detach().numpy(), self.kept)
             means, covs = ArrayFunction.apply(chain.forward, mean.reshape(-1, size), cov.reshape(-1, size, size), flat)
             return Belief(means.reshape(-1, *batch, size), covs.reshape(-1, *batch, size, size))
         path = [Belief(mean, cov)]
@@ -102,8 +107,8 @@ class Walk:
         by_state, by_action = zip(*(step.slopes() for step in self.steps), strict=True)
         return np.concatenate(by_state), np.concatenate(by_action)
 
-    def multipliers(self, to: ArrayBelief) -> tuple[np.ndarray, np.ndarray]:
-        """Return the gradients of a number in all means [H+1, S] and actions [H, A], of those that it has in the beliefs alone."""
+    def costates(self, to: ArrayBelief) -> tuple[np.ndarray, np.ndarray]:
+        """Return dJ/dμ_t [H+1, S] and dJ/du_t [H, A], all later steps included, from the partial ∂J/∂μ_t and ∂J/∂Σ_t."""
         found = list(_backwards([step.pull_back for step in self.steps], ArrayBelief(to.mean[:, None], to.cov[:, None]), self.kept))
         by_mean = [slopes.mean[0] + to.mean[t] for t, slopes in zip(range(len(found) - 1, -1, -1), found, strict=True)]
         return np.stack([*by_mean[::-1], to.mean[-1]]), np.stack([slopes.parameters[0][0] for slopes in found[::-1]])
@@ -114,7 +119,7 @@ def _array_step(made: ArrayStep, action: np.ndarray, gain: np.ndarray) -> Callab
 
 
 def _torch_step(dynamics: BeliefDynamics, action: np.ndarray, gain: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> Stepped:
-    """Return the step of dynamics that are not known on arrays."""
+    """Return the step of dynamics that are not known on arrays; its derivatives are those of the mean at the same covariance."""
     inputs = tuple(torch.from_numpy(part).requires_grad_() for part in (mean, cov, action[None].copy()))
     with torch.enable_grad():
         moved = dynamics.step(Belief(*inputs[:2]), Held(inputs[2], torch.from_numpy(gain)))
@@ -132,6 +137,13 @@ def _torch_step(dynamics: BeliefDynamics, action: np.ndarray, gain: np.ndarray, 
         return torch.stack([row[0] for row in rows], -2).numpy(), torch.stack([row[2] for row in rows], -2).numpy()
 
     return Stepped(ArrayBelief(moved.mean.detach().numpy(), moved.cov.detach().numpy()), pull_back, slopes)
+
+
+def check_gains(gains: Tensor | None, horizon: int, action_size: int, state_size: int) -> None:
+    """Raise `ShapeError` for gains that are not [H, A, S]."""
+    wanted = (horizon, action_size, state_size)
+    if gains is not None and gains.shape != wanted:
+        raise ShapeError(f"gains want shape [H, A, S], here {list(wanted)}; got {list(gains.shape)}")
 
 
 class _Still(Held):

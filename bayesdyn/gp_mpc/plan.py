@@ -23,7 +23,7 @@ class BeliefPlan:
     imagined     points of the beliefs, states [H+1, n, 1, 1, S]
     variance     of the return over the points of the beliefs: all of it is the model's ignorance
     candidates   how many sequences were evaluated; `late` and `dropped` are there for `learn`
-    gains        [H, A, S] of the feedback that the plan counts on, if it does
+    gains        [H, A, S], with feedback: by them the plan answers what happens. `value` and `beliefs` count on those before them
     """
 
     actions: Float[Tensor, "H A"]

@@ -1,5 +1,7 @@
 """What GP-MPC minimises: the expected cost of the beliefs that a sequence of actions leads to."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ from bayesdyn.belief_dynamics import Belief, BeliefDynamics
 from bayesdyn.beliefs import MomentMap
 from bayesdyn.errors import NumericalError
 from bayesdyn.gp_mpc.chance import ChanceBound, Multipliers
-from bayesdyn.gp_mpc.path import Along, Decide, Walk, matched
+from bayesdyn.gp_mpc.path import Along, Decide, Walk, check_gains, matched
 from bayesdyn.moments import Cost
 from bayesdyn.planners import Box
 
@@ -21,7 +23,8 @@ class BeliefProblem:
     r"""J(u_0..u_{H-1}) = Σ_{t=1..H} γ^t [E c(a_t) + c_u(u_{t-1})] + γ^H E c_H(a_H), a_t the lifted state under N(μ_t, Σ_t).
 
     The beliefs are those `along` the actions from the `start`, [S] and [S, S]: `matched`, or `certainty_equivalent`. With `gains` K
-    they are those under u_t + K_t(s_t - μ_t): plans that count on being corrected on the way, as they will be. `cost` c and
+    they are those under u_t + K_t(s_t - μ_t): plans that count on being corrected on the way, as they will be; what corrections
+    cost, and that they too have limits, is left aside. `cost` c and
     `final_cost` c_H are moment maps of the lifted state, `action_cost` c_u a cost of the action. `bounds` should hold at t = 1..H.
     Evaluated for sequences [H, ..., A], all batch axes in one pass; differentiable.
 
@@ -53,17 +56,25 @@ class BeliefProblem:
         return self.along(self.dynamics, self.start, actions, self.gains)
 
     def walk(self, decide: Decide, box: Box, horizon: int) -> Walk:
-        """Return the beliefs under actions that are decided on the way, in the box, with all that derivatives need."""
+        """Return the beliefs under actions that are decided on the way, in the box, with all that derivatives need.
+
+        Raises `ShapeError` for gains of another shape.
+        """
         low, high, size = box.low.numpy(), box.high.numpy(), self.start.mean.shape[-1]
-        gains = np.zeros((horizon, box.size, size)) if self.gains is None else self.gains.numpy()
+        check_gains(self.gains, horizon, box.size, size)
+        gains = np.zeros((horizon, box.size, size)) if self.gains is None else self.gains.detach().numpy()
         return self.along.walk(self.dynamics, self.start, lambda t, mean: np.clip(decide(t, mean), low, high), gains)
 
     def kept_to(self, actions: Float[Tensor, "H A"], means: Float[Tensor, "H1 S"], box: Box) -> Float[Tensor, "H A"]:
         """Return the actions that the gains make of these, when the means begin elsewhere and the gains lead back to `means`."""
         if self.gains is None:
             return actions
-        wanted, known, gains = actions.numpy(), means.numpy(), self.gains.numpy()
-        return torch.from_numpy(self.walk(lambda t, mean: wanted[t] + gains[t] @ (mean - known[t]), box, len(actions)).actions)
+        wanted, gains = actions.numpy(), self.gains.numpy()
+
+        def decide(t: int, mean: np.ndarray) -> np.ndarray:
+            return wanted[t] + gains[t] @ apart(torch.from_numpy(mean), means[t], self.dynamics.angles).numpy()
+
+        return torch.from_numpy(self.walk(decide, box, len(actions)).actions)
 
     def value(self, actions: Float[Tensor, "H *batch A"], path: Belief) -> Float[Tensor, "*batch"]:
         """Return J of actions that lead along these beliefs."""
@@ -112,3 +123,15 @@ class BeliefProblem:
             return self.penalised(sequence, multipliers)
         except NumericalError:
             return sequence.new_tensor(torch.inf)
+
+
+def apart(state: Float[Tensor, "S"], other: Float[Tensor, "S"], angles: Sequence[int]) -> Float[Tensor, "S"]:
+    """Return state - other, angles reduced to [-π, π]: whole turns do not count.
+
+    >>> apart(torch.tensor([3.0]), torch.tensor([-3.0]), angles=[0]).abs() < 0.3
+    tensor([True])
+    """
+    away = state - other
+    turns = torch.zeros_like(away)
+    turns[list(angles)] = (away[list(angles)] / (2 * math.pi)).round()
+    return away - 2 * math.pi * turns

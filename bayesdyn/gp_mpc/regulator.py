@@ -11,18 +11,19 @@ from torch import Tensor
 
 from bayesdyn.belief_dynamics import Belief
 from bayesdyn.belief_steps import ArrayBelief
+from bayesdyn.errors import NumericalError
 from bayesdyn.gp_mpc.chance import Multipliers
 from bayesdyn.gp_mpc.path import Walk
 from bayesdyn.gp_mpc.problem import BeliefProblem
 from bayesdyn.planners import Box
 
-# Differences of a gradient are taken over this share of a coordinate's size.
+# Differences of a gradient are taken over this share of what a coordinate goes through.
 _SHARE = 1e-4
 _LEAST = 1e-3
 
 
 class Change(NamedTuple):
-    """v = step + gains x, in the `Model`'s units: the step [H, A], the gains [H, A, S], and by how much J should fall."""
+    """v = step + gains x in a `LinearQuadraticModel`: the step [H, A], the gains [H, A, S], and by how much J should fall."""
 
     step: np.ndarray
     gains: np.ndarray
@@ -30,7 +31,7 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class LinearQuadraticModel:
     r"""J of a problem to second order around a walk: exact to first order, Gauss-Newton in what actions do to the means.
 
     With x what the mean deviates by, v the action in units of half the box, and A_t, B_t the expected derivatives of a step:
@@ -77,7 +78,7 @@ class Model:
         return Change(steps, gains, fall)
 
 
-def modelled(problem: BeliefProblem, walk: Walk, box: Box, multipliers: Multipliers | None = None) -> Model:
+def modelled(problem: BeliefProblem, walk: Walk, box: Box, multipliers: Multipliers | None = None) -> LinearQuadraticModel:
     """Return the model of J, and of what passing the bounds costs, around a walk."""
     half = 0.5 * box.width.double().numpy()
     mean, cov, taken = (torch.from_numpy(part).requires_grad_() for part in (walk.mean, walk.cov, walk.actions))
@@ -86,7 +87,7 @@ def modelled(problem: BeliefProblem, walk: Walk, box: Box, multipliers: Multipli
         found = torch.autograd.grad(value, (mean, cov, taken), materialize_grads=True)
     to_mean, to_cov, to_action = (part.numpy() for part in found)
     curve, action_curve = _curvatures(problem, walk, half, multipliers, to_mean, to_action)
-    by_mean, by_action = walk.multipliers(ArrayBelief(to_mean, to_cov))
+    by_mean, by_action = walk.costates(ArrayBelief(to_mean, to_cov))
     state_slope, action_slope = walk.slopes()
     action_slope = action_slope * half
     linear = by_mean.copy()
@@ -94,7 +95,7 @@ def modelled(problem: BeliefProblem, walk: Walk, box: Box, multipliers: Multipli
     action_linear = half * (by_action + to_action) - (by_mean[1:, None] @ action_slope)[:, 0]
     scale = np.where(half > 0, half, 1.0)
     low, high = ((bound.double().numpy() - walk.actions) / scale for bound in (box.low, box.high))
-    return Model(
+    return LinearQuadraticModel(
         float(value.detach()),
         walk,
         state_slope,
@@ -109,11 +110,17 @@ def modelled(problem: BeliefProblem, walk: Walk, box: Box, multipliers: Multipli
 
 
 def regulator(problem: BeliefProblem, actions: Float[Tensor, "H A"], box: Box) -> Float[Tensor, "H A S"]:
-    """Return the gains K_t with which u_t + K_t(s_t - μ_t) keeps to a sequence at the least cost, 0 for actions at a bound.
+    """Return the gains K_t with which u_t + K_t(s_t - μ_t) keeps to a sequence at the least cost, in units of action per state.
+
+    They are those of the next step of `ILQR`: 0 for an action that this step would take to a bound. Raises `NumericalError` where
+    the beliefs are not finite.
 
     Source: Li & Todorov, ICINCO 2004 (iterative linear-quadratic regulator).
     """
-    walk = problem.walk(lambda t, mean: actions[t].numpy(), box, len(actions))
+    taken = actions.detach().double().numpy()
+    walk = problem.walk(lambda t, mean: taken[t], box, len(actions))
+    if not (np.isfinite(walk.mean).all() and np.isfinite(walk.cov).all()):
+        raise NumericalError("a regulator wants finite beliefs; they explode under these actions")
     half = 0.5 * box.width.double().numpy()
     return torch.from_numpy(half[:, None] * modelled(problem, walk, box).change(_LEAST).gains)
 
@@ -128,7 +135,8 @@ def _curvatures(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Q [H+1, S, S] and R [H, A, A]: costs are sums over steps, so one batch of moved paths has the differences of all."""
     size, actions = walk.mean.shape[1], walk.actions.shape[1]
-    moves, turns = _SHARE * np.abs(walk.mean).max(0) + 1e-8, _SHARE * np.where(half > 0, half, 1.0)
+    spread = np.ptp(walk.mean, 0) + np.sqrt(np.abs(walk.cov.diagonal(0, 1, 2)).max(0))
+    moves, turns = _SHARE * spread + 1e-10 * np.abs(walk.mean).max(0) + 1e-8, _SHARE * np.where(half > 0, half, 1.0)
     mean = torch.from_numpy(walk.mean[:, None] + np.vstack((np.diag(moves), np.zeros((actions, size))))).requires_grad_()
     taken = torch.from_numpy(walk.actions[:, None] + np.vstack((np.zeros((size, actions)), np.diag(turns)))).requires_grad_()
     cov = torch.from_numpy(walk.cov)[:, None].expand(-1, size + actions, -1, -1)

@@ -1,6 +1,7 @@
 """The iterative linear-quadratic regulator against Riccati recursions, bounded least squares, autograd and single steps."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ from scipy.optimize import lsq_linear
 import bayesdyn as bd
 from bayesdyn.belief_dynamics import Belief, BeliefDynamics, Held
 from bayesdyn.beliefs import MomentMap, Moments
-from bayesdyn.errors import ConfigurationError, NumericalError
+from bayesdyn.errors import ConfigurationError, DataError, NumericalError, ShapeError
 from bayesdyn.gp_mpc import GPMPC, ILQR, Along, BeliefProblem, BoxSearch, ChanceBound, certainty_equivalent, matched, regulator
-from bayesdyn.gp_mpc.regulator import modelled
+from bayesdyn.gp_mpc.problem import apart
+from bayesdyn.gp_mpc.regulator import _in_box, modelled
 from bayesdyn.moments import QuadraticCost, SaturatingCost
 from bayesdyn.planners import Box
 
@@ -242,6 +244,86 @@ def test_with_feedback_next_to_nothing_is_not_searched_afresh() -> None:
 def test_impossible_searches_are_refused(options: dict) -> None:
     with pytest.raises(ConfigurationError, match="ILQR wants"):
         ILQR(**options)
+
+
+TWO = torch.randn(2, 2, generator=torch.Generator().manual_seed(4), dtype=DOUBLE)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_two_actions_of_which_one_may_be_at_a_bound() -> None:
+    """Bounded L-BFGS, run to the end, is the oracle; of the bounds of one action the other is free."""
+    problem = replace(lqr_problem(), dynamics=linear(A, TWO), action_cost=QuadraticCost([0.0, 0.0], 0.05 * torch.eye(2)))
+    box = Box.of([-0.3, -5.0], [0.3, 5.0], DOUBLE)
+    start = torch.zeros(HORIZON, 2, dtype=DOUBLE)
+    found, known = EXACT.solve(problem, start, box), BoxSearch(2000, 1e-16, 1e-10).solve(problem, start, box)
+    torch.testing.assert_close(found.actions, known.actions, rtol=0, atol=1e-5)
+    at_bound = found.actions.abs() >= tensor([0.3, 5.0])
+    assert bool(at_bound[:, 0].any())
+    assert not bool(at_bound[:, 1].any())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_step_in_a_box_is_bounded_least_squares(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    root, wanted = generator.normal(size=(3, 3)), generator.normal(size=3)
+    found, free = _in_box(root.T @ root + 1e-3 * np.eye(3), -root.T @ wanted, np.full(3, -0.4), np.full(3, 0.5))
+    known = lsq_linear(np.vstack((root, 1e-3**0.5 * np.eye(3))), np.append(wanted, np.zeros(3)), bounds=(-0.4, 0.5), tol=1e-14).x
+    np.testing.assert_allclose(found, known, atol=1e-7)
+    np.testing.assert_array_equal(free, (found > -0.4) & (found < 0.5))
+
+
+def test_whole_turns_of_an_angle_are_no_deviation() -> None:
+    """A state that is reported a turn on is answered as it would be otherwise."""
+    known, seen = tensor([3.1, 1.0]), tensor([-3.1, 1.0])
+    torch.testing.assert_close(apart(seen, known, [0]), tensor([2 * math.pi - 6.2, 0.0]))
+    torch.testing.assert_close(apart(seen, known, []), tensor([-6.2, 0.0]))
+
+
+def test_one_start_that_fails_leaves_the_others() -> None:
+    @dataclass(frozen=True)
+    class Failing(ILQR):
+        calls: list[int] = field(default_factory=list)
+
+        def solve(self, problem, start, box, multipliers=None):
+            self.calls.append(1)
+            if len(self.calls) % 2:
+                raise NumericalError("exploded")
+            return super().solve(problem, start, box, multipliers)
+
+    planner = make_agent(point_mass_model(), first_search=Failing(), search=ILQR())
+    planner.reset(Box.of([-2.0], [2.0], DOUBLE))
+    assert planner.act(tensor([0.5, 0.2])).isfinite().all()
+    alone = make_agent(point_mass_model(), first_search=Failing(), search=ILQR(), starts=1)
+    alone.reset(Box.of([-2.0], [2.0], DOUBLE))
+    with pytest.raises(NumericalError, match="exploded"):
+        alone.act(tensor([0.5, 0.2]))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_errors_say_what_was_wanted() -> None:
+    planner = agent(feedback=True)
+    planner.act(tensor([0.5, 0.2]))
+    with pytest.raises(DataError, match="finite observations"):
+        planner.act(tensor([math.nan, 0.0]), replan=False)
+    with pytest.raises(ConfigurationError, match="BoxSearch or ILQR; got str"):
+        make_agent(point_mass_model(), search="cem")
+    with pytest.raises(ShapeError, match=r"gains want shape \[H, A, S\], here \[6, 1, 2\]; got \[5, 1, 2\]"):
+        replace(learned(), gains=torch.zeros(5, 1, 2, dtype=DOUBLE))(ACTIONS)
+    with pytest.raises(ShapeError, match=r"a start of shape \[H, 1\]; got \[6, 3, 1\]"):
+        ILQR().solve(learned(), torch.zeros(6, 3, 1, dtype=DOUBLE), UNIT)
+    with pytest.raises(ShapeError, match=r"feedback wants shape \[1, S\]"):
+        Held(tensor([1.0]), feedback=torch.zeros(2, 2)).moments(tensor([0.0, 0.0]), torch.eye(2, dtype=DOUBLE))
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_where_a_path_lies_does_not_matter() -> None:
+    """A kilometre on, the same problem has the same model."""
+    curves = []
+    for place in (0.0, 1000.0):
+        start = Belief(tensor([0.3 + place]), tensor([[0.01]]))
+        problem = BeliefProblem(linear(tensor([[1.0]]), tensor([[1.0]])), SaturatingCost([place], [[2.0]]), start)
+        curves.append(modelled(problem, problem.walk(lambda t, mean: np.full(1, -0.05), UNIT, 4), UNIT).curve)
+    np.testing.assert_allclose(*curves, rtol=1e-3)
 
 
 def test_effort_is_counted_per_half_box() -> None:
