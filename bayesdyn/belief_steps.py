@@ -20,7 +20,7 @@ class ArrayBelief(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """One step: the belief after it, the way back, and what returns its derivatives E[∂s'/∂s] [B, S, S] and E[∂s'/∂u] [B, S, A]."""
+    """One step: the belief after it, the way back, and what returns E[∂s'/∂s], of shape [B, S, S], and E[∂s'/∂u], [B, S, A]."""
 
     belief: ArrayBelief
     pull_back: Callable[[ArrayBelief], Slopes]

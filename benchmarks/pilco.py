@@ -33,7 +33,7 @@ METRICS = ("return", "predicted_cost", "predicted_cost_std", "fit_seconds", "pol
 class Study:
     """A method in a scenario over `seeds`, at most `trials` controlled trials each; `share` is wanted solved by trial `by`.
 
-    The preset was chosen by runs on seeds below `first`. `changes` are those of the scenario; the `note` behind its name tells them.
+    The preset was chosen by runs on seeds below `first`. `changes` are those of the scenario; the `note` in its name tells them.
     A trial solves it as the scenario says or, with `cost`, by costing no more than that per step on average.
     """
 

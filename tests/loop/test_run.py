@@ -228,7 +228,7 @@ def test_descriptions_tell_costs_apart() -> None:
     assert differences(before, now)
     assert differences(describe(narrow), describe(shy)) == ["exploration: 0.0 there, 0.1 now"]
     lift = bd.moments.Lift(2, [1])
-    assert describe(lift) == {"class": "Lift", "state_size": 2, "angles": [1]}
+    assert describe(lift) == {"class": "Lift", "state_size": 2, "angles": [1], "differences": []}
     lift.moments(*start)
     assert describe(lift) == describe(bd.moments.Lift(2, [1]))
     policy = bd.policies.LinearPolicy([[1.0]], [0.0])
