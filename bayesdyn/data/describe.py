@@ -68,7 +68,7 @@ def _(value: nn.Module) -> dict[str, Any]:
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:
-    """Say where two descriptions differ, one line per place.
+    """Say where two descriptions differ, one line per place; a setting that one has empty and the other not at all is the same.
 
     >>> differences({"seed": 0, "planner": {"horizon": 3}}, {"seed": 0, "planner": {"horizon": 4}})
     ['planner.horizon: 3 there, 4 now']
@@ -79,4 +79,6 @@ def differences(before: Any, now: Any, path: str = "") -> list[str]:
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return [f"{path or 'configuration'}: {before!r} there, {now!r} now"]
     inner = f"{path}." if path else ""
-    return [line for name in {**before, **now} for line in differences(before.get(name), now.get(name), f"{inner}{name}")]
+    # What was saved before a setting existed has it as its default says, where that is to have none.
+    names = [name for name in {**before, **now} if not (name in before) ^ (name in now) or {**before, **now}[name] not in ([], {})]
+    return [line for name in names for line in differences(before.get(name), now.get(name), f"{inner}{name}")]

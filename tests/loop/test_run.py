@@ -218,6 +218,15 @@ def test_descriptions_hold_what_configures_a_model_and_not_what_it_learned() -> 
     assert describe(gp) == before
 
 
+def test_a_setting_that_is_empty_is_one_that_was_not_there_yet() -> None:
+    before = {"codec": {"angles": [1]}, "seed": 0}
+    for now in ({"codec": {"angles": [1], "relative": {}}, "seed": 0}, {"codec": {"angles": [1], "lags": []}, "seed": 0}):
+        assert differences(before, now) == differences(now, before) == []
+    filled = {"codec": {"angles": [1], "relative": {"1": 0}}, "seed": 0}
+    assert differences(before, filled) == ["codec.relative: None there, {'1': 0} now"]
+    assert differences({"a": []}, {"a": [1]}) == ["a: [] there, [1] now"]
+
+
 def test_descriptions_tell_costs_apart() -> None:
     """The cost decides what a policy search or GP-MPC does: a run with another one is another run."""
     narrow, wide, shy = (bd.moments.pendulum_cost(*given) for given in ((0.25,), (0.5,), (0.25, 0.1)))
