@@ -31,7 +31,7 @@ class Stepped(NamedTuple):
 class ArrayStep:
     """The maps of one step; `chosen` [L + A, D] are the columns of [lifted state, control] that `change` sees, `kept` is P.
 
-    The control sees the first `seen` coordinates of the lifted state.
+    The control sees the first `for_control` coordinates of the lifted state.
     """
 
     lift: ArrayMap
@@ -39,7 +39,7 @@ class ArrayStep:
     change: ArrayMap
     chosen: np.ndarray
     kept: np.ndarray
-    seen: int
+    for_control: int
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
@@ -53,7 +53,7 @@ class ArrayStep:
         """
         size, chosen, kept = mean.shape[-1], self.chosen, self.kept
         lifted, back_lift = self.lift.forward(mean, cov, gradient)
-        by_control = slice(self.seen)
+        by_control = slice(self.for_control)
         decided, back_control = self.control.forward(lifted.mean[:, by_control], lifted.cov[:, by_control, by_control], gradient)
         between, actions = lifted.mean.shape[-1], decided.mean.shape[-1]
         if between + actions != len(chosen):

@@ -114,7 +114,7 @@ class BeliefProblem:
         return self.worth(actions, self.beliefs(actions), multipliers)
 
     def worth(self, actions: Float[Tensor, "H *batch A"], path: Belief, multipliers: Multipliers | None) -> Float[Tensor, "*batch"]:
-        """Return the same of actions that lead along these beliefs."""
+        """Return J plus what passing the bounds costs, of actions that lead along these beliefs."""
         value = self.value(actions, path)
         return value if multipliers is None else value + multipliers.penalty(self.excess(path))
 

@@ -279,6 +279,27 @@ def test_whole_turns_of_an_angle_are_no_deviation() -> None:
     torch.testing.assert_close(apart(seen, known, []), tensor([-6.2, 0.0]))
 
 
+def test_an_agent_answers_an_angle_a_turn_on_as_the_angle() -> None:
+    """Whether planned anew or corrected, what is done does not depend on where angles are cut."""
+    generator = torch.Generator().manual_seed(1)
+    state, action = (torch.randn(30, size, generator=generator, dtype=DOUBLE) for size in (2, 1))
+    model = bd.DynamicsModel(bd.Codec(angles=[0]), bd.posteriors.ExactGP())
+    model.fit(bd.Transitions.from_arrays(state, action, state @ A.mT + action @ B.mT))
+    corrected, anew = [], []
+    for turn in (0.0, 2 * math.pi):
+        planner = make_agent(model, observation_var=(0.01, 0.04), search=ILQR(), first_search=ILQR(), feedback=True)
+        planner.cost = QuadraticCost([0.0] * 4, torch.diag(tensor([0.0, 0.1, 1.0, 0.0])))
+        planner.reset(Box.of([-20.0], [20.0], DOUBLE))
+        planner.act(tensor([0.05, 0.0]))
+        corrected.append(planner.act(tensor([0.2 + turn, 0.1]), replan=False))
+        anew.append(planner.act(tensor([0.1 + turn, 0.0])))
+    assert planner.decision is not None
+    assert planner.decision.gains is not None
+    assert float(planner.decision.gains[0].abs().max()) > 0.1
+    torch.testing.assert_close(*corrected)
+    torch.testing.assert_close(*anew, rtol=1e-4, atol=1e-4)
+
+
 def test_one_start_that_fails_leaves_the_others() -> None:
     @dataclass(frozen=True)
     class Failing(ILQR):
