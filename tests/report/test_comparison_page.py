@@ -303,8 +303,12 @@ def test_the_slider_moves_the_plots_through_the_starts(desktop, comparison):
         slider.locator("input").evaluate(f"(input) => {{ input.value = {place}; input.dispatchEvent(new Event('input')); }}")
         assert slider.locator("output").inner_text().startswith(f"{place + 1} of 12")
         for name in COVERAGE:
-            shown = desktop.evaluate(f"document.getElementById('plot-fan-none-{name}').data.at(-1).y")
-            assert shown == pytest.approx(truth[:, starts[place]].tolist(), rel=1e-4)
+            # Figures are drawn when they come into view, of which the browser tells in its own time.
+            desktop.locator(f"#plot-fan-none-{name}").scroll_into_view_if_needed()
+            wanted = truth[:, starts[place]].tolist()
+            last = f"document.getElementById('plot-fan-none-{name}').data.at(-1).y"
+            desktop.wait_for_function(f"wanted => Math.abs({last}[1] - wanted) <= 1e-4 * Math.abs(wanted)", arg=wanted[1])
+            assert desktop.evaluate(last) == pytest.approx(wanted, rel=1e-4)
     drawn = "document.getElementById('plot-fan-none-gp').querySelector('.js-line').getAttribute('d')"
     before = desktop.evaluate(drawn)
     slider.locator("input").press("ArrowRight")
