@@ -46,6 +46,13 @@ def opened(browser, path, **options):
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
 
 
+def shown(page, name):
+    """Scroll to a figure and wait until it is drawn, which the browser does in its own time; return it as an expression."""
+    page.locator(f"#{name}").scroll_into_view_if_needed()
+    page.wait_for_function(f"document.getElementById('{name}').dataset.drawn")
+    return f"document.getElementById('{name}')"
+
+
 def scrolled_through(page):
     """Scroll to the end, a screen at a time, so that every figure has come into view and is drawn."""
     height = page.evaluate("document.documentElement.scrollHeight")

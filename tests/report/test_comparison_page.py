@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from browsing import PHONE, chromium, opened, scrolled_through  # noqa: F401 (a fixture)
+from browsing import PHONE, chromium, opened, scrolled_through, shown  # noqa: F401 (a fixture)
 from material import COVERAGE, HORIZONS, NLL, made_up, row
 
 from bayesdyn.errors import UnknownNameError
@@ -303,17 +303,15 @@ def test_the_slider_moves_the_plots_through_the_starts(desktop, comparison):
         slider.locator("input").evaluate(f"(input) => {{ input.value = {place}; input.dispatchEvent(new Event('input')); }}")
         assert slider.locator("output").inner_text().startswith(f"{place + 1} of 12")
         for name in COVERAGE:
-            # Figures are drawn when they come into view, of which the browser tells in its own time.
-            desktop.locator(f"#plot-fan-none-{name}").scroll_into_view_if_needed()
             wanted = truth[:, starts[place]].tolist()
-            last = f"document.getElementById('plot-fan-none-{name}').data.at(-1).y"
+            last = f"{shown(desktop, f'plot-fan-none-{name}')}.data.at(-1).y"
             desktop.wait_for_function(f"wanted => Math.abs({last}[1] - wanted) <= 1e-4 * Math.abs(wanted)", arg=wanted[1])
             assert desktop.evaluate(last) == pytest.approx(wanted, rel=1e-4)
-    drawn = "document.getElementById('plot-fan-none-gp').querySelector('.js-line').getAttribute('d')"
-    before = desktop.evaluate(drawn)
+    line = f"{shown(desktop, 'plot-fan-none-gp')}.querySelector('.js-line').getAttribute('d')"
+    before = desktop.evaluate(line)
     slider.locator("input").press("ArrowRight")
     assert slider.locator("output").inner_text().startswith("6 of 12")
-    assert desktop.evaluate(drawn) != before
+    desktop.wait_for_function(f"before => {line} !== before", arg=before)
 
 
 def test_one_model_can_be_looked_at_alone(desktop):
@@ -321,17 +319,15 @@ def test_one_model_can_be_looked_at_alone(desktop):
     owners = desktop.evaluate("[...document.querySelectorAll('figure[data-owner]')].map(f => [f.dataset.owner, f.hidden])")
     assert owners
     assert all(hidden == (owner != "swag") for owner, hidden in owners)
-    shown = "document.getElementById('plot-calibration-inside').data.filter(t => t.visible).map(t => t.legendgroup || '')"
-    desktop.locator("#plot-calibration-inside").scroll_into_view_if_needed()
+    groups = f"{shown(desktop, 'plot-calibration-inside')}.data.filter(t => t.visible).map(t => t.legendgroup || '')"
     # The diagonal, the band of a right model, the area and the curve.
-    desktop.wait_for_function(f"{shown}.join() === ',swag,swag,swag'")
+    desktop.wait_for_function(f"{groups}.join() === ',swag,swag,swag'")
     desktop.locator('.chooser input[value=""]').check(force=True)
     assert not desktop.evaluate("[...document.querySelectorAll('figure')].some(f => f.hidden)")
 
 
 def test_figures_follow_the_colour_scheme(desktop):
-    desktop.locator("#plot-pit").scroll_into_view_if_needed()
-    colour = "document.getElementById('plot-pit').data[0].line.color"
+    colour = f"{shown(desktop, 'plot-pit')}.data[0].line.color"
     muted = "getComputedStyle(document.documentElement).getPropertyValue('--muted').trim()"
     light = desktop.evaluate(muted)
     desktop.wait_for_function(f"{colour} === '{light}'")

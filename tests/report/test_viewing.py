@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from browsing import DESKTOP, PHONE, chromium, opened, scrolled_through  # noqa: F401 (a fixture)
+from browsing import DESKTOP, PHONE, chromium, opened, scrolled_through, shown  # noqa: F401 (a fixture)
 from runs import STEPS, synthetic_run, synthetic_trial
 from typer.testing import CliRunner
 
@@ -95,9 +95,8 @@ def test_the_slider_moves_the_fans_in_a_browser(chromium, path, figures, options
         for place in (0, STEPS - 1):
             slider.locator("input").evaluate(f"(input) => {{ input.value = {place}; input.dispatchEvent(new Event('input')); }}")
             assert slider.locator("output").inner_text() == f"{0.1 * place:.3g} s"
-            page.locator("#plot-imagined-gp-0").scroll_into_view_if_needed()
-            shown = "document.getElementById('plot-imagined-gp-0').data"
+            data = f"{shown(page, 'plot-imagined-gp-0')}.data"
             wanted = figures["plot-imagined-gp-0"]["frames"][place]
-            page.wait_for_function(f"{shown}.at(-2).x[0] === {wanted['x'][-2][0]}")
-            assert page.evaluate(f"{shown}[2].y") == pytest.approx(wanted["y"][2])
-            assert len(page.evaluate(f"{shown}.at(-1).y")) == STEPS + 1
+            page.wait_for_function(f"{data}.at(-2).x[0] === {wanted['x'][-2][0]}")
+            assert page.evaluate(f"{data}[2].y") == pytest.approx(wanted["y"][2])
+            assert len(page.evaluate(f"{data}.at(-1).y")) == STEPS + 1
