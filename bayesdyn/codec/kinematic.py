@@ -163,6 +163,8 @@ def _layout(outputs: tuple[int, ...], speeds: tuple[tuple[int, int], ...], still
 
 
 def _runs(indices: Sequence[int]) -> Runs:
+    if not indices:
+        return ()
     starts = [k for k, index in enumerate(indices) if k == 0 or index != indices[k - 1] + 1]
     return tuple((indices[k], stop - k) for k, stop in zip(starts, [*starts[1:], len(indices)], strict=True))
 

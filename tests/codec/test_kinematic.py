@@ -53,6 +53,16 @@ def test_the_true_target_decodes_to_the_true_next_state() -> None:
     torch.testing.assert_close(decoded.mean[0], data.next_state, atol=1e-12, rtol=1e-9)
 
 
+def test_a_mechanism_may_have_nothing_that_stays() -> None:
+    codec, data = KinematicCodec({0: 1}), transitions()
+    columns = [0, 3]
+    both = data.state[:, columns], data.next_state[:, columns]
+    codec.fit(Transitions.from_arrays(both[0], data.action, both[1]))
+    target = codec.target(*both)
+    decoded = codec.decode(both[0], data.action, Gaussian(target[None], torch.zeros_like(target)[None]))
+    torch.testing.assert_close(decoded.mean[0], both[1], atol=1e-12, rtol=1e-9)
+
+
 def test_positions_have_the_variance_that_their_speeds_give_them_and_what_is_known_has_none() -> None:
     codec, data = fitted(), transitions(seed=1)
     mean = torch.zeros(3, len(data.state), 3, dtype=torch.float64)
