@@ -72,17 +72,35 @@ class RBFPolicy(Policy):
         """
         size, dtype = len(mean), mean.dtype
         check_belief(mean, cov, size, "a random policy")
-        scales = torch.as_tensor(lengthscale, dtype=dtype)
         if count < 1:
             raise ConfigurationError(f"a policy of radial basis functions wants one or more of them; got {count}")
-        if scales.shape not in ((), (1,), (size,)):
-            raise ShapeError(f"lengthscale is one number or one for each of {size} inputs; got {list(scales.shape)}")
         normals = torch.randn(count, size, generator=generator, dtype=torch.float64)
         # The square root by eigenvalues: a start without spread in some coordinate has no Cholesky factor.
         values, vectors = torch.linalg.eigh(cov.detach().double())
         centres = mean.detach().double() + normals @ (vectors * values.clamp_min(0).sqrt()).mT
-        targets = 0.1 * torch.randn(count, actions, generator=generator, dtype=torch.float64)
-        return cls(centres.to(dtype), targets.to(dtype), scales.expand(actions, size))
+        return cls.around(centres.to(dtype), actions, generator, lengthscale)
+
+    @classmethod
+    def around(
+        cls,
+        centres: Float[Tensor, "nc D"],
+        actions: int,
+        generator: torch.Generator,
+        lengthscale: Tensor | Sequence[float] | float = 1.0,
+    ) -> "RBFPolicy":
+        """Return a start with given centres: targets are 0.1 times standard normals, `lengthscale` as in `random`.
+
+        Raises `ShapeError` for sizes that do not fit.
+
+        >>> RBFPolicy.around(torch.zeros(4, 3), 2, torch.Generator().manual_seed(0)).targets.shape
+        torch.Size([4, 2])
+        """
+        size, dtype = centres.shape[-1], centres.dtype
+        scales = torch.as_tensor(lengthscale, dtype=dtype)
+        if scales.shape not in ((), (1,), (size,)):
+            raise ShapeError(f"lengthscale is one number or one for each of {size} inputs; got {list(scales.shape)}")
+        targets = 0.1 * torch.randn(len(centres), actions, generator=generator, dtype=torch.float64)
+        return cls(centres, targets.to(dtype), scales.expand(actions, size))
 
     @property
     def lengthscale(self) -> Float[Tensor, "A D"]:

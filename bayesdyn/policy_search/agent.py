@@ -46,7 +46,8 @@ class PolicyAgent(Agent):
     changes the last one's expected cost by no more than the share `surprise`, though, the trial taught nothing about it, and
     another like it would teach nothing again: then it is the least J - κ std J (`Loss.std`; κ is `optimism`), so that what is known
     to be mediocre gives way to what may be good. An infinite `surprise` compares so at every search. `objective` says what is
-    minimised and `optimiser` how. `reward` is what the imagined trajectories, `draws` of them, are worth beside the environment's
+    minimised and `optimiser` how; with `daring`, another objective, fresh policies are searched by that one where a trial taught
+    nothing, such as by a cost less its std, or all would be found to be as cautious as the last one. `reward` is what the imagined trajectories, `draws` of them, are worth beside the environment's
     own.
 
     Raises `ConfigurationError` for negative restarts, surprise or optimism or draws below 1; `act` raises `NotFittedError` before
@@ -63,6 +64,7 @@ class PolicyAgent(Agent):
     surprise: float = math.inf
     optimism: float = 0.0
     draws: int = 10
+    daring: PolicyObjective | None = None
     policy: Policy | None = field(default=None, init=False, repr=False)
     decision: Intention | None = field(default=None, init=False, repr=False)
     _generator: torch.Generator | None = field(default=None, init=False, repr=False)
@@ -88,14 +90,17 @@ class PolicyAgent(Agent):
         # Every start meets the same draws, or their values could not be compared.
         seed = int(torch.randint(2**62, (), generator=generator))
         surprised = self._surprised(seed)
-        searched, failed = self._search([first, *fresh], seed, progress)
+        expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
+        searched, failed = self._search([first], self.objective, seed, progress)
+        dares = self.daring is not None and not surprised
+        more, again = self._search(fresh, self.daring if self.daring and dares else self.objective, seed, progress)
+        searched, failed = [*searched, *(_judged(more, expected) if dares else more)], (*failed, *again)
         if not searched and self.policy is not None and not fresh:
             # Without a fresh one the run would end here, and again here whenever it is resumed.
-            searched, again = self._search([self.make_policy(generator)], seed, progress)
+            searched, again = self._search([self.make_policy(generator)], self.objective, seed, progress)
             failed = (*failed, *again)
         if not searched:
             raise NumericalError("; ".join(failed))
-        expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
         found, self.policy = _most_promising(searched, expected, 0.0 if surprised else self.optimism)
         self._expected = found.value
         metrics = {
@@ -122,18 +127,19 @@ class PolicyAgent(Agent):
         return not abs(now - self._expected) <= self.surprise * abs(self._expected)
 
     def _search(
-        self, starts: list[Policy], seed: int, progress: Progress | None
+        self, starts: list[Policy], objective: PolicyObjective, seed: int, progress: Progress | None
     ) -> tuple[list[tuple[Optimum, Policy]], tuple[str, ...]]:
         """Return what came of the starts at which the loss did not fail, and what is to say of the others."""
         found: list[tuple[Optimum, Policy]] = []
         failed: list[str] = []
-        for index, start in enumerate(starts):
+        for start in starts:
             policy, generator = copy.deepcopy(start), torch.Generator().manual_seed(seed)
-            redraw = partial(self.objective.of, self.model, generator)
+            redraw = partial(objective.of, self.model, generator)
             try:
                 found.append((self.optimiser.improve(policy, redraw, progress), policy))
             except NumericalError as error:
-                failed.append(f"the policy search from start {index} failed: {error}")
+                which = "the last policy" if start is self.policy else "a fresh policy"
+                failed.append(f"the policy search from {which} failed: {error}")
         return found, tuple(failed)
 
     def reset(self, space: ActionSpace, batch: int = 1, generator: torch.Generator | None = None) -> None:
@@ -188,6 +194,18 @@ class PolicyAgent(Agent):
     @staticmethod
     def _dtype(policy: Policy) -> torch.dtype:
         return next(policy.parameters()).dtype
+
+
+def _judged(searched: list[tuple[Optimum, Policy]], expected: Loss) -> list[tuple[Optimum, Policy]]:
+    """Return what was found by another loss with its value by this one, without those at which it fails."""
+    judged = []
+    for found, policy in searched:
+        try:
+            with torch.no_grad():
+                judged.append((found._replace(value=float(expected(policy))), policy))
+        except NumericalError:
+            continue
+    return judged
 
 
 def _most_promising(searched: list[tuple[Optimum, Policy]], expected: Loss, optimism: float) -> tuple[Optimum, Policy]:

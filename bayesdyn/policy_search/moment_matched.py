@@ -1,6 +1,6 @@
 """PILCO's objective: the expected cost along the beliefs that moment matching predicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -72,6 +72,10 @@ class MatchedLoss(Loss):
         with torch.no_grad():
             _, var = self.costs(self.beliefs(policy))
             return torch.tensordot(self.weights.to(var), var.clamp_min(0).sqrt(), 1).mean()
+
+    def within(self, steps: int) -> "MatchedLoss":
+        """Return J of the first steps, weighed as before."""
+        return MatchedLoss(replace(self.settings, horizon=min(steps, self.settings.horizon)), self.dynamics)
 
     def beliefs(self, policy: Policy) -> Belief:
         """Return the beliefs at t = 0, ..., T under the policy, whose factorisations are made once."""

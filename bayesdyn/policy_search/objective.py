@@ -23,6 +23,10 @@ class Loss(ABC):
     def std(self, policy: Policy) -> Tensor:
         """Return the standard deviation of the total cost from each start, noise included, or a bound above it; no gradient."""
 
+    def within(self, steps: int) -> "Loss":
+        """Return J of the first steps alone, itself where it cannot tell; a search may begin with it (`GrowingHorizon`)."""
+        return self
+
     @abstractmethod
     def predictions(self, policy: Policy) -> dict[str, Tensor]:
         """Return what is expected at each step, [T+1, ...] each: cost_mean, cost_std, state_mean, state_std."""

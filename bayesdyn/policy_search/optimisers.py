@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -120,3 +121,41 @@ class Adam(PolicyOptimiser):
         with torch.no_grad():
             for parameter, before in zip(parameters, kept, strict=True):
                 parameter.copy_(before)
+
+
+@dataclass(frozen=True)
+class GrowingHorizon(PolicyOptimiser):
+    """The first steps before all of them: `first` on J of the first `horizons[0]` steps, `horizons[1]`, ..., then `last` on J.
+
+    Beliefs that say nothing any more after a second cost the same under every policy; what the first second is worth has a slope
+    all the same, and policies that make the most of it are better starts. A horizon at which the loss fails is left out.
+
+    Raises `ConfigurationError` for horizons that do not grow.
+
+    >>> GrowingHorizon(horizons=(12, 20), first=QuasiNewton(50), last=QuasiNewton(100)).last.searches
+    100
+    """
+
+    horizons: tuple[int, ...]
+    first: PolicyOptimiser
+    last: PolicyOptimiser
+
+    def __post_init__(self) -> None:
+        if list(self.horizons) != sorted({*self.horizons}) or any(horizon < 1 for horizon in self.horizons):
+            raise ConfigurationError(f"GrowingHorizon wants horizons that grow, from 1 on; got {self.horizons}")
+
+    def improve(self, policy: Policy, redraw: Redraw, progress: Progress | None = None) -> Optimum:
+        """Search at each horizon from where the one before came to; `Optimum.steps` counts them all."""
+        steps = 0
+        for horizon in self.horizons:
+            before = as_vector(policy)
+            try:
+                steps += self.first.improve(policy, partial(_within, redraw, horizon), progress).steps
+            except NumericalError:
+                set_vector(policy, before)
+        found = self.last.improve(policy, redraw, progress)
+        return found._replace(steps=steps + found.steps)
+
+
+def _within(redraw: Redraw, steps: int) -> Loss:
+    return redraw().within(steps)

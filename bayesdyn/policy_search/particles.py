@@ -1,7 +1,8 @@
 """Policy search on sampled trajectories with common random numbers: MC-PILCO's way, and Deep PILCO's with refitted beliefs."""
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -79,6 +80,12 @@ class ParticleLoss(Loss):
         """Return the standard deviation of the returns over all trajectories."""
         with torch.no_grad():
             return self.trajectory(policy).returns.std(correction=0)
+
+    def within(self, steps: int) -> "ParticleLoss":
+        """Return J of the first steps of the same trajectories."""
+        shorter, steps = copy.copy(self), min(steps, self.settings.horizon)
+        shorter.settings, shorter.noise = replace(self.settings, horizon=steps), self.noise.within(steps)
+        return shorter
 
     def trajectory(self, policy: Policy) -> Trajectory:
         """Return the trajectories under a policy."""

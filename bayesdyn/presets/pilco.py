@@ -1,7 +1,7 @@
 """Policy search in PILCO's scenarios: PILCO itself, particles (MC-PILCO) and networks (Deep PILCO)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from bayesdyn.model import DynamicsModel
 from bayesdyn.moments import Cost, Lift
 from bayesdyn.moments.scenario_costs import Widths
 from bayesdyn.policies import Policy
-from bayesdyn.policy_search import MomentMatched, PolicyAgent, PolicyObjective, PolicyOptimiser, QuasiNewton
+from bayesdyn.policy_search import GrowingHorizon, MomentMatched, PolicyAgent, PolicyObjective, PolicyOptimiser, QuasiNewton
 from bayesdyn.posteriors import ExactGP, Posterior
 from bayesdyn.presets.pilco_scenarios import Scenario, scenario
 from bayesdyn.presets.scenario_task import LearnedScenario
@@ -59,7 +59,8 @@ class PolicyTask(LearnedScenario):
     `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says
     how policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from; each
     search starts from `restarts` fresh ones beside the last, which are compared by cost or, where a trial taught the model nothing
-    about the last (`PolicyAgent.surprise`), by cost less `optimism` times its std.
+    about the last (`PolicyAgent.surprise`), by cost less `optimism` times its std. With `daring` fresh ones are then searched by the
+    cost with that exploration.
 
     >>> from bayesdyn import presets
     >>> presets.pilco("cart-pole").scenario.horizon
@@ -76,6 +77,7 @@ class PolicyTask(LearnedScenario):
     restarts: int = 0
     surprise: float = 0.1
     optimism: float = 0.0
+    daring: float | None = None
     warm_start: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,6 +94,7 @@ class PolicyTask(LearnedScenario):
     def agent(self, model: DynamicsModel) -> PolicyAgent:
         """Make the agent that searches a policy after each fit."""
         scenario = self.scenario
+        dared = None if self.daring is None else replace(self, exploration=self.daring).cost
         return PolicyAgent(
             model,
             FirstPolicy(scenario, self.policy),
@@ -101,6 +104,7 @@ class PolicyTask(LearnedScenario):
             self.restarts,
             self.surprise,
             self.optimism,
+            daring=None if dared is None else self.objective(scenario, dared),
         )
 
 
@@ -118,8 +122,12 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
 
     Every search starts from two fresh policies beside the last one, since what a search comes to depends on where it starts. Costs
     are less a quarter of their std (`exploration`), and a policy that is stuck gives way to one that may be better by one std
-    (`PolicyAgent.optimism`): the original has none of the three, and keeps to the first way up that it finds or does not find. The
-    pendulum's cost is the mean over its width, twice and four times that: with its own alone the first searches find no slope.
+    (`PolicyAgent.optimism`): the original has none of the three, and keeps to the first way up that it finds or does not find.
+
+    The costs of pendulum and double pendulum are means over their width, twice and four times that: with its own alone the first
+    searches find no slope. On the double pendulum beliefs that know nothing any more cost less than hanging still, and trials that
+    seek them go too fast to learn from. So its costs are *more* half of their std, unless the last trial taught nothing; searches
+    begin with the first steps (`GrowingHorizon`), and policies with basis functions all over.
 
     `changes` replace fields of the `Scenario`, such as `basis=10`. Raises `UnknownNameError` for a scenario or field that is none.
 
@@ -133,12 +141,21 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
         chosen,
         posterior=original_gp,
         objective=lambda scenario, cost: MomentMatched(cost, scenario.start, scenario.horizon),
-        optimiser=QuasiNewton(chosen.searches, chosen.evaluations),
-        widths=_WIDTHS.get(name),
-        exploration=_EXPLORATION,
+        optimiser=_search(chosen, _GROWING.get(name, ())),
         restarts=_RESTARTS,
         optimism=_OPTIMISM,
+        **{"exploration": _EXPLORATION, **_TUNED.get(name, {})},
     )
+
+
+def _search(scenario: Scenario, growing: tuple[float, ...]) -> PolicyOptimiser:
+    """Return the scenario's budget of line searches; with shares of the horizon a third of it for each, and two for the whole."""
+    if not growing:
+        return QuasiNewton(scenario.searches, scenario.evaluations)
+    searches = max(1, scenario.searches // 3)
+    horizons = tuple(max(1, round(share * scenario.horizon)) for share in growing)
+    first, last = (QuasiNewton(count, scenario.evaluations) for count in (searches, 2 * searches))
+    return GrowingHorizon(horizons, first, last)
 
 
 # With little data searches from different starts come to very different costs.
@@ -147,4 +164,8 @@ _EXPLORATION = -0.25
 # A stuck policy's trials go as the model expects and teach it nothing; only those of another one show the way. So do those of one
 # that is almost there, which more optimism leaves for anything unknown.
 _OPTIMISM = 1.0
-_WIDTHS: Mapping[str, tuple[float, ...]] = {"pendulum": (0.5, 1.0, 2.0)}
+_TUNED: Mapping[str, Mapping[str, Any]] = {
+    "pendulum": {"widths": (0.5, 1.0, 2.0)},
+    "double-pendulum": {"widths": (0.5, 1.0, 2.0), "exploration": 0.5, "daring": -0.5},
+}
+_GROWING: Mapping[str, tuple[float, ...]] = {"double-pendulum": (0.4, 0.67)}

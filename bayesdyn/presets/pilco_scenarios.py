@@ -34,8 +34,8 @@ class Scenario:
     """A task of the PILCO papers.
 
     `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
-    diag(start_std²)); the centres of the first policy are drawn from it too, or with `centre_std` in its place. `angles` are
-    lifted, `ignore` names coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as
+    diag(start_std²)); what the first policy sees at its centres is drawn from it too, or, with `centre_std`, centres are at states of
+    that spread, with basis functions that are as wide as it, 1 in sines and cosines. `angles` are lifted, `ignore` names coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as
     differences from others, angles and speeds of joints in the place of links. `limits` are those of the actions, `basis` the
     number of radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of
     a policy search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last
@@ -72,12 +72,17 @@ class Scenario:
         """Draw a policy to start from: radial basis functions or a linear one, squashed to the limits."""
         features = Features(len(self.start_mean), self.angles)
         inner: Policy
-        if self.basis:
-            centres = self if self.centre_std is None else replace(self, start_std=self.centre_std)
-            seen = features.moments(*centres.start)
-            inner = RBFPolicy.random(self.basis, len(self.limits), seen.mean, seen.cov, generator, features.lengthscale)
+        actions = len(self.limits)
+        if self.basis and self.centre_std is None:
+            seen = features.moments(*self.start)
+            inner = RBFPolicy.random(self.basis, actions, seen.mean, seen.cov, generator, features.lengthscale)
+        elif self.basis:
+            spread = torch.tensor(self.centre_std, dtype=torch.float64)
+            states = self.start.mean + spread * torch.randn(self.basis, len(spread), generator=generator, dtype=torch.float64)
+            wide = torch.cat((spread, torch.ones(2 * len(self.angles)).double()))[list(features.columns)]
+            inner = RBFPolicy.around(features(states), actions, generator, wide)
         else:
-            inner = LinearPolicy.random(len(features.columns), len(self.limits), generator)
+            inner = LinearPolicy.random(len(features.columns), actions, generator)
         return self.act_by(inner)
 
     def act_by(self, inner: Policy) -> Policy:
@@ -152,6 +157,7 @@ scenarios: Mapping[str, Scenario] = {
         trials=20,
         angles=(2, 3),
         relative={1: 0, 3: 2},
+        centre_std=(4.0, 4.0, 1.5, 1.5),
     ),
     "pendubot": Scenario(
         env_id="bayesdyn/Pendubot-v0",

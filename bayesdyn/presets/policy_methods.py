@@ -17,7 +17,7 @@ from bayesdyn.rollout import MomentMatching
 
 _PARTICLES = 100
 # The std of a particle's own cost is none to explore by.
-_BY_COST: Mapping[str, Any] = {"exploration": 0.0, "optimism": 0.0}
+_BY_COST: Mapping[str, Any] = {"exploration": 0.0, "optimism": 0.0, "daring": None}
 
 
 def mc_pilco(name: str, **changes: Any) -> PolicyTask:

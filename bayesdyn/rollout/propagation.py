@@ -118,6 +118,11 @@ class Noise:
     slots: Int[Tensor, "T slots"] | None = None
     start: Float[Tensor, "n p S"] | None = None
 
+    def within(self, steps: int) -> "Noise":
+        """Return the numbers of the first steps."""
+        refit, slots = (None if part is None else part[:steps] for part in (self.refit, self.slots))
+        return Noise(self.normal[:steps], refit=refit, slots=slots, start=self.start)
+
     def to(self, dtype: torch.dtype, device: torch.device) -> "Noise":
         """Return the same numbers for states of `dtype` on `device`; `refit` stays in float64."""
         normal = self.normal.to(device=device, dtype=dtype)

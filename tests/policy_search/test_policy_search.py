@@ -15,7 +15,16 @@ from bayesdyn.gaussian_processes.training import GPTraining
 from bayesdyn.inference.optimisation import Optimum
 from bayesdyn.moments import Columns, Linear, QuadraticCost, SquashSin
 from bayesdyn.policies import LinearPolicy, MLPPolicy, RBFPolicy, Squashed
-from bayesdyn.policy_search import Adam, MomentMatched, ParticleLoss, Particles, PolicyAgent, PolicyOptimiser, QuasiNewton
+from bayesdyn.policy_search import (
+    Adam,
+    GrowingHorizon,
+    MomentMatched,
+    ParticleLoss,
+    Particles,
+    PolicyAgent,
+    PolicyOptimiser,
+    QuasiNewton,
+)
 from bayesdyn.policy_search.objective import Loss, as_vector, set_vector, vector_objective
 
 DOUBLE = torch.float64
@@ -99,6 +108,75 @@ def test_the_best_linear_policy_is_found(loss) -> None:
     assert found.value == pytest.approx(0.0, abs=1e-8)
     torch.testing.assert_close(policy.weight.detach(), tensor([[-1.0]]), rtol=0, atol=1e-4)
     torch.testing.assert_close(policy.bias.detach(), tensor([0.0]), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [matched, particles])
+def test_the_first_steps_of_a_loss_are_the_loss_of_so_many_steps(make) -> None:
+    """Of one step: the mean of (s + u)², for particles over the same starts."""
+    policy, loss = zero_policy(), make(3, discount=0.9)
+    first = loss.within(1)
+    if make is matched:
+        known = 0.9 * ((1.1 * 1.0 + 0.2) ** 2 + 1.1**2 * 0.25)
+    else:
+        known = -loss.trajectory(policy).rewards[0].mean().item()
+    assert first(policy).item() == pytest.approx(known, rel=1e-12)
+    assert loss.within(7)(policy).item() == loss(policy).item()
+
+
+@pytest.mark.parametrize("make", [matched, particles])
+def test_a_growing_horizon_ends_where_the_whole_one_does(make) -> None:
+    policy, loss = zero_policy(), make()
+    search = QuasiNewton(searches=40)
+    found = GrowingHorizon((1, 2), search, search).improve(policy, lambda: loss)
+    assert found.value == pytest.approx(0.0, abs=1e-8)
+    assert found.steps > search.improve(policy, lambda: loss).steps
+    torch.testing.assert_close(policy.weight.detach(), tensor([[-1.0]]), rtol=0, atol=1e-4)
+
+
+def test_a_growing_horizon_gets_where_the_whole_one_says_nothing() -> None:
+    """A cost that only its first step can tell: all policies cost the same in the end, until one brings the state home at once."""
+
+    class Flat(Loss):
+        def __init__(self, steps: int) -> None:
+            self.steps = steps
+
+        def __call__(self, policy):
+            home = (policy.weight + 1).square().sum() + policy.bias.square().sum()
+            return home if self.steps == 1 else 1 - torch.exp(-1e3 * home)
+
+        def std(self, policy):
+            return torch.zeros(())
+
+        def predictions(self, policy):
+            return {}
+
+        def within(self, steps):
+            return Flat(steps)
+
+    plain, grown = zero_policy(), zero_policy()
+    search = QuasiNewton(searches=40)
+    assert search.improve(plain, lambda: Flat(3)).value == pytest.approx(1.0)
+    assert GrowingHorizon((1,), search, search).improve(grown, lambda: Flat(3)).value == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize("horizons", [(0, 3), (5, 3), (3, 3)])
+def test_horizons_that_do_not_grow_are_refused(horizons: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="horizons that grow"):
+        GrowingHorizon(horizons, QuasiNewton(), QuasiNewton())
+
+
+def test_a_horizon_at_which_the_loss_fails_is_left_out() -> None:
+    class Fails(QuasiNewton):
+        def improve(self, policy, redraw, progress=None):
+            set_vector(policy, np.array([5.0, 5.0]))
+            raise NumericalError("exploded")
+
+    policy = zero_policy()
+    before = as_vector(policy)
+    stays = GrowingHorizon((1,), Fails(), QuasiNewton(searches=1, evaluations=1))
+    loss = matched()
+    assert stays.improve(policy, lambda: loss).curve[0] == loss(zero_policy()).item()
+    assert np.abs(as_vector(policy) - before).max() < 1.5
 
 
 def test_adam_gets_there_with_fresh_draws() -> None:
@@ -398,7 +476,7 @@ def test_a_policy_that_the_new_fit_cannot_judge_is_given_up_for_a_fresh_one() ->
     found = agent.improve(torch.Generator().manual_seed(0))
     assert found.metrics["predicted_cost"] < 1e-6
     assert len(found.warnings) == 1
-    assert "start 0 failed" in found.warnings[0]
+    assert "the last policy failed" in found.warnings[0]
 
 
 def test_an_exploding_belief_names_the_step() -> None:
