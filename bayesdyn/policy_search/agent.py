@@ -47,8 +47,8 @@ class PolicyAgent(Agent):
     another like it would teach nothing again: then it is the least J - κ std J (`Loss.std`; κ is `optimism`), so that what is known
     to be mediocre gives way to what may be good. An infinite `surprise` compares so at every search. `objective` says what is
     minimised and `optimiser` how; with `daring`, another objective, fresh policies are searched by that one where a trial taught
-    nothing, such as by a cost less its std, or all would be found to be as cautious as the last one. `reward` is what the imagined trajectories, `draws` of them, are worth beside the environment's
-    own.
+    nothing, such as by a cost less its std, or all would be found to be as cautious as the last one. `reward` is what the imagined
+    trajectories, `draws` of them, are worth beside the environment's own.
 
     Raises `ConfigurationError` for negative restarts, surprise or optimism or draws below 1; `act` raises `NotFittedError` before
     `improve`.

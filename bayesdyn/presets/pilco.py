@@ -59,8 +59,8 @@ class PolicyTask(LearnedScenario):
     `widths` and `exploration` are those of the cost; `posterior` makes what learns the dynamics, `objective(scenario, cost)` says
     how policies are judged and `optimiser` how they are searched. `policy(scenario, generator)` draws one to start from; each
     search starts from `restarts` fresh ones beside the last, which are compared by cost or, where a trial taught the model nothing
-    about the last (`PolicyAgent.surprise`), by cost less `optimism` times its std. With `daring` fresh ones are then searched by the
-    cost with that exploration.
+    about the last (`PolicyAgent.surprise`), by cost less `optimism` times its std. With `daring` fresh ones are then searched by
+    the cost with that exploration.
 
     >>> from bayesdyn import presets
     >>> presets.pilco("cart-pole").scenario.horizon

@@ -34,12 +34,12 @@ class Scenario:
     """A task of the PILCO papers.
 
     `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
-    diag(start_std²)); what the first policy sees at its centres is drawn from it too, or, with `centre_std`, centres are at states of
-    that spread, with basis functions that are as wide as it, 1 in sines and cosines. `angles` are lifted, `ignore` names coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as
-    differences from others, angles and speeds of joints in the place of links. `limits` are those of the actions, `basis` the
-    number of radial basis functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of
-    a policy search; `trials` controlled trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last
-    10 steps.
+    diag(start_std²)); what the first policy sees at its centres is drawn from it too, or, with `centre_std`, centres are at states
+    of that spread, with basis functions that are as wide as it, 1 in sines and cosines. `angles` are lifted, `ignore` names
+    coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as differences from others, angles
+    and speeds of joints in the place of links. `limits` are those of the actions, `basis` the number of radial basis functions, 0
+    for a linear policy. `searches` and `evaluations` are the line searches and evaluations of a policy search; `trials` controlled
+    trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last 10 steps.
     """
 
     env_id: str

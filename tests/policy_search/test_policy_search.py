@@ -392,6 +392,38 @@ def test_a_trial_that_taught_nothing_of_the_policy_asks_for_another_one(cost: fl
     assert int(after.policy.bias) == followed
 
 
+@pytest.mark.parametrize(("cost", "dares"), [(3.0, True), (3.9, False)])
+def test_fresh_policies_are_searched_daringly_where_a_trial_taught_nothing(cost: float, dares: bool) -> None:
+    """The last policy never is, and all are compared by the usual loss: what the daring one says of them counts for nothing."""
+
+    class Daring(Known):
+        def __call__(self, policy):
+            return tensor(-100.0)
+
+    loss, daring, searched = Known(), Daring(), list[tuple[int, bool]]()
+
+    class Objective(MomentMatched):
+        def of(self, model, generator):
+            return daring
+
+    class Noting(Counting):
+        def improve(self, policy, redraw, progress=None):
+            searched.append((int(policy.bias), redraw() is daring))
+            return super().improve(policy, redraw, progress)
+
+    before = agent_of(loss, 0, restarts=2, surprise=0.1, optimism=0.0)
+    before.improve(torch.Generator().manual_seed(0))
+    after = agent_of(loss, 1, restarts=2, surprise=0.1, optimism=0.0, daring=Objective(COST, start(), 3))
+    after.policy = before.policy
+    after.recall(before.memory())
+    after.optimiser = Noting()
+    loss.costs[0] = cost
+    found = after.improve(torch.Generator().manual_seed(1))
+    assert searched == [(0, False), (1, dares), (2, dares)]
+    assert int(after.policy.bias) == 0
+    assert found.metrics["predicted_cost"] == cost
+
+
 def test_an_agent_without_a_policy_says_so() -> None:
     agent = make_agent(make_model())
     with pytest.raises(NotFittedError, match="improve"):
