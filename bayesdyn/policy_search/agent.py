@@ -92,9 +92,10 @@ class PolicyAgent(Agent):
         surprised = self._surprised(seed)
         expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
         searched, failed = self._search([first], self.objective, seed, progress)
-        dares = self.daring is not None and not surprised
-        more, again = self._search(fresh, self.daring if self.daring and dares else self.objective, seed, progress)
-        searched, failed = [*searched, *(_judged(more, expected) if dares else more)], (*failed, *again)
+        objective = self.objective if surprised or self.daring is None else self.daring
+        more, again = self._search(fresh, objective, seed, progress)
+        searched += more if objective is self.objective else _judged(more, expected)
+        failed += again
         if not searched and self.policy is not None and not fresh:
             # Without a fresh one the run would end here, and again here whenever it is resumed.
             searched, again = self._search([self.make_policy(generator)], self.objective, seed, progress)
