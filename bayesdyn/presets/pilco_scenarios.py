@@ -11,6 +11,7 @@ from torch import Tensor
 from bayesdyn.belief_dynamics import Belief
 from bayesdyn.envs import CARTPOLE_ID, UNICYCLE_EXPLORATION
 from bayesdyn.envs.cartpole_published import DEEP_PILCO_LENGTH
+from bayesdyn.errors import ConfigurationError
 from bayesdyn.loop import Exploration, Uniform
 from bayesdyn.moments import Cost, SquashSat
 from bayesdyn.moments.scenario_costs import (
@@ -34,12 +35,12 @@ class Scenario:
     """A task of the PILCO papers.
 
     `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
-    diag(start_std²)); what the first policy sees at its centres is drawn from it too, or, with `centre_std`, centres are at states
-    of that spread, with basis functions that are as wide as it, 1 in sines and cosines. `angles` are lifted, `ignore` names
-    coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as differences from others, angles
-    and speeds of joints in the place of links. `limits` are those of the actions, `basis` the number of radial basis functions, 0
-    for a linear policy. `searches` and `evaluations` are the line searches and evaluations of a policy search; `trials` controlled
-    trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last 10 steps.
+    diag(start_std²)); what the first policy sees at its centres is drawn from it too, or with `centre_std` in its place; with
+    `spread` they are at states of that std, and basis functions are as wide as it, 1 in sines and cosines. `angles` are lifted,
+    `ignore` names coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as differences from
+    others, angles and speeds of joints in the place of links. `limits` are those of the actions, `basis` the number of radial basis
+    functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of a policy search;
+    `trials` controlled trials follow `initial` random ones. Solved: `distance` below `solved_below` over the last 10 steps.
     """
 
     env_id: str
@@ -61,6 +62,16 @@ class Scenario:
     distance: str = "tip_distance"
     solved_below: float = 0.1
     centre_std: tuple[float, ...] | None = None
+    spread: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for centres that are drawn in two ways, or whose stds are not one for each coordinate."""
+        given = [std for std in (self.centre_std, self.spread) if std is not None]
+        if len(given) == 2 or any(len(std) != len(self.start_mean) or min(std) < 0 for std in given):
+            raise ConfigurationError(
+                f"a scenario wants centre_std or spread, a std >= 0 for each of {len(self.start_mean)} coordinates; "
+                f"got {self.centre_std} and {self.spread}"
+            )
 
     @property
     def start(self) -> Belief:
@@ -73,14 +84,15 @@ class Scenario:
         features = Features(len(self.start_mean), self.angles)
         inner: Policy
         actions = len(self.limits)
-        if self.basis and self.centre_std is None:
-            seen = features.moments(*self.start)
-            inner = RBFPolicy.random(self.basis, actions, seen.mean, seen.cov, generator, features.lengthscale)
-        elif self.basis:
-            spread = torch.tensor(self.centre_std, dtype=torch.float64)
-            states = self.start.mean + spread * torch.randn(self.basis, len(spread), generator=generator, dtype=torch.float64)
-            wide = torch.cat((spread, torch.ones(2 * len(self.angles)).double()))[list(features.columns)]
+        if self.spread is not None and self.basis:
+            std = torch.tensor(self.spread, dtype=torch.float64)
+            states = self.start.mean + std * torch.randn(self.basis, len(std), generator=generator, dtype=torch.float64)
+            wide = torch.cat((std, std.new_ones(2 * len(self.angles))))[list(features.columns)]
             inner = RBFPolicy.around(features(states), actions, generator, wide)
+        elif self.basis:
+            centres = self if self.centre_std is None else replace(self, start_std=self.centre_std)
+            seen = features.moments(*centres.start)
+            inner = RBFPolicy.random(self.basis, actions, seen.mean, seen.cov, generator, features.lengthscale)
         else:
             inner = LinearPolicy.random(len(features.columns), actions, generator)
         return self.act_by(inner)
@@ -157,7 +169,7 @@ scenarios: Mapping[str, Scenario] = {
         trials=20,
         angles=(2, 3),
         relative={1: 0, 3: 2},
-        centre_std=(4.0, 4.0, 1.5, 1.5),
+        spread=(4.0, 4.0, 1.5, 1.5),
     ),
     "pendubot": Scenario(
         env_id="bayesdyn/Pendubot-v0",
