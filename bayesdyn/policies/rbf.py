@@ -95,6 +95,8 @@ class RBFPolicy(Policy):
         >>> RBFPolicy.around(torch.zeros(4, 3), 2, torch.Generator().manual_seed(0)).targets.shape
         torch.Size([4, 2])
         """
+        if centres.dim() != 2 or not len(centres):
+            raise ShapeError(f"a policy of radial basis functions wants centres [nc, D], nc >= 1; got {list(centres.shape)}")
         size, dtype = centres.shape[-1], centres.dtype
         scales = torch.as_tensor(lengthscale, dtype=dtype)
         if scales.shape not in ((), (1,), (size,)):

@@ -50,8 +50,8 @@ class PolicyAgent(Agent):
     nothing, such as by a cost less its std, or all would be found to be as cautious as the last one. `reward` is what the imagined
     trajectories, `draws` of them, are worth beside the environment's own.
 
-    Raises `ConfigurationError` for negative restarts, surprise or optimism or draws below 1; `act` raises `NotFittedError` before
-    `improve`.
+    Raises `ConfigurationError` for negative restarts, surprise or optimism, draws below 1 or daring without restarts; `act` raises
+    `NotFittedError` before `improve`.
     Source: Deisenroth & Rasmussen, ICML 2011, algorithm 1.
     """
 
@@ -76,6 +76,10 @@ class PolicyAgent(Agent):
                 "PolicyAgent wants restarts, surprise and optimism >= 0 and draws >= 1; "
                 f"got {self.restarts}, {self.surprise}, {self.optimism} and {self.draws}"
             )
+        if self.daring is not None and not self.restarts:
+            raise ConfigurationError(
+                "daring is how fresh policies are searched, of which there are none; give restarts of 1 or more"
+            )
 
     def improve(self, generator: torch.Generator | None = None, progress: Progress | None = None) -> Improvement:
         """Search from the present policy and from `restarts` fresh ones; keep the most promising.
@@ -92,12 +96,14 @@ class PolicyAgent(Agent):
         surprised = self._surprised(seed)
         expected = self.objective.of(self.model, torch.Generator().manual_seed(seed))
         searched, failed = self._search([first], self.objective, seed, progress)
-        objective = self.objective if surprised or self.daring is None else self.daring
+        objective = self.objective if surprised or self.daring is None or self.policy is None else self.daring
         more, again = self._search(fresh, objective, seed, progress)
-        searched += more if objective is self.objective else _judged(more, expected)
-        failed += again
-        if not searched and self.policy is not None and not fresh:
-            # Without a fresh one the run would end here, and again here whenever it is resumed.
+        if objective is not self.objective:
+            more, lost = _judged(more, expected)
+            again += lost
+        searched, failed = searched + more, failed + again
+        if not searched and self.policy is not None:
+            # Without one more the run would end here, and again here whenever it is resumed.
             searched, again = self._search([self.make_policy(generator)], self.objective, seed, progress)
             failed = (*failed, *again)
         if not searched:
@@ -197,16 +203,16 @@ class PolicyAgent(Agent):
         return next(policy.parameters()).dtype
 
 
-def _judged(searched: list[tuple[Optimum, Policy]], expected: Loss) -> list[tuple[Optimum, Policy]]:
-    """Return what was found by another loss with its value by this one, without those at which it fails."""
-    judged = []
+def _judged(searched: list[tuple[Optimum, Policy]], expected: Loss) -> tuple[list[tuple[Optimum, Policy]], tuple[str, ...]]:
+    """Return what was found by another loss with its value by this one, and what is to say of those at which it fails."""
+    judged, failed = list[tuple[Optimum, Policy]](), list[str]()
     for found, policy in searched:
         try:
             with torch.no_grad():
                 judged.append((found._replace(value=float(expected(policy))), policy))
-        except NumericalError:
-            continue
-    return judged
+        except NumericalError as error:
+            failed.append(f"a fresh policy that was searched daringly cannot be judged: {error}")
+    return judged, tuple(failed)
 
 
 def _most_promising(searched: list[tuple[Optimum, Policy]], expected: Loss, optimism: float) -> tuple[Optimum, Policy]:

@@ -1,10 +1,13 @@
 """How a policy's parameters are searched: quasi-Newton on a deterministic loss, or Adam with fresh random numbers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from bayesdyn.errors import ConfigurationError, NumericalError
@@ -128,9 +131,10 @@ class GrowingHorizon(PolicyOptimiser):
     """The first steps before all of them: `first` on J of the first `horizons[0]` steps, `horizons[1]`, ..., then `last` on J.
 
     Beliefs that say nothing any more after a second cost the same under every policy; what the first second is worth has a slope
-    all the same, and policies that make the most of it are better starts. A horizon at which the loss fails is left out.
+    all the same, and policies that make the most of it are better starts. A horizon at which the loss fails is left out; where all
+    steps fail from where the first ones led, or end worse than where all began, it is as if there had been no first ones.
 
-    Raises `ConfigurationError` for horizons that do not grow.
+    Raises `ConfigurationError` for horizons that are no whole numbers or do not grow.
 
     >>> GrowingHorizon(horizons=(12, 20), first=QuasiNewton(50), last=QuasiNewton(100)).last.searches
     100
@@ -141,20 +145,48 @@ class GrowingHorizon(PolicyOptimiser):
     last: PolicyOptimiser
 
     def __post_init__(self) -> None:
-        if list(self.horizons) != sorted({*self.horizons}) or any(horizon < 1 for horizon in self.horizons):
-            raise ConfigurationError(f"GrowingHorizon wants horizons that grow, from 1 on; got {self.horizons}")
+        whole = all(type(horizon) is int and horizon >= 1 for horizon in self.horizons)
+        if not whole or any(later <= horizon for horizon, later in pairwise(self.horizons)):
+            raise ConfigurationError(
+                f"GrowingHorizon wants horizons that grow, whole numbers of steps from 1 on; got {self.horizons}"
+            )
 
     def improve(self, policy: Policy, redraw: Redraw, progress: Progress | None = None) -> Optimum:
-        """Search at each horizon from where the one before came to; `Optimum.steps` counts them all."""
-        steps = 0
+        """Search at each horizon from where the one before came to; `Optimum.steps` and warnings are those of all."""
+        start, steps, warnings = as_vector(policy), 0, list[str]()
         for horizon in self.horizons:
             before = as_vector(policy)
             try:
-                steps += self.first.improve(policy, partial(_within, redraw, horizon), progress).steps
-            except NumericalError:
+                stage = self.first.improve(policy, partial(_within, redraw, horizon), progress)
+            except NumericalError as error:
                 set_vector(policy, before)
-        found = self.last.improve(policy, redraw, progress)
-        return found._replace(steps=steps + found.steps)
+                warnings.append(f"the search of the first {horizon} steps failed: {error}")
+                continue
+            steps += stage.steps
+            warnings += stage.warnings
+        try:
+            found = self.last.improve(policy, redraw, progress)
+        except NumericalError:
+            set_vector(policy, start)
+            found = self.last.improve(policy, redraw, progress)
+        found = _better(policy, redraw(), start, found)
+        return found._replace(steps=steps + found.steps, warnings=(*warnings, *found.warnings))
+
+
+def _better(policy: Policy, loss: Loss, start: np.ndarray, found: Optimum) -> Optimum:
+    """Return what was found, or the start if it costs less on the same draw, and leave it in the policy."""
+    values = []
+    for point in (start, found.point):
+        set_vector(policy, point)
+        try:
+            with torch.no_grad():
+                values.append(float(loss(policy)))
+        except NumericalError:
+            values.append(math.inf)
+    if values[0] < values[1]:
+        set_vector(policy, start)
+        return found._replace(point=start, value=values[0])
+    return found
 
 
 def _within(redraw: Redraw, steps: int) -> Loss:

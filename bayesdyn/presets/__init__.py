@@ -16,7 +16,7 @@ from bayesdyn.presets.mb_mpc import mb_mpc
 from bayesdyn.presets.names import find, posteriors
 from bayesdyn.presets.pddm import pddm
 from bayesdyn.presets.pets import pets
-from bayesdyn.presets.pilco import LiftedCost, PolicyTask, pilco
+from bayesdyn.presets.pilco import LiftedCost, PolicyTask, doubtful_gp, pilco
 from bayesdyn.presets.pilco_scenarios import Scenario, scenarios
 from bayesdyn.presets.policy_methods import deep_pilco, mc_pilco
 from bayesdyn.presets.rehearsal import RealRollouts, Rehearsal, real_rollouts, rehearsals, rehearse
@@ -35,6 +35,7 @@ __all__ = [
     "ScenarioTask",
     "Task",
     "deep_pilco",
+    "doubtful_gp",
     "environments",
     "find",
     "gp_mpc",

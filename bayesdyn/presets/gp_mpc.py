@@ -97,7 +97,7 @@ def gp_mpc(name: str, **changes: Any) -> GPMPCTask:
     >>> gp_mpc("kamthe-double-pendulum").scenario.solved_below
     0.22
     """
-    searched = sorted(set(changes) & {"basis", "centre_std", "spread", "searches", "evaluations"})
+    searched = sorted(set(changes) & {"basis", "centre_std", "basis_std", "searches", "evaluations"})
     if searched:
         raise ConfigurationError(f"GP-MPC plans and has no policy, so {', '.join(searched)} would change nothing; leave it out")
     chosen = scenario(name, _SCENARIOS, **changes)

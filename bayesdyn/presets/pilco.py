@@ -161,13 +161,13 @@ def pilco(name: str, **changes: Any) -> PolicyTask:
 
 
 def _search(scenario: Scenario, growing: tuple[float, ...]) -> PolicyOptimiser:
-    """Return the scenario's budget of line searches; with shares of the horizon a third of it for each, and two for the whole."""
-    if not growing:
+    """Return the scenario's line searches, or a third of them for each share of the horizon, and two thirds for the whole."""
+    horizons = sorted({max(1, round(share * scenario.horizon)) for share in growing} - {scenario.horizon})
+    if not horizons:
         return QuasiNewton(scenario.searches, scenario.evaluations)
     searches = max(1, scenario.searches // 3)
-    horizons = tuple(max(1, round(share * scenario.horizon)) for share in growing)
     first, last = (QuasiNewton(count, scenario.evaluations) for count in (searches, 2 * searches))
-    return GrowingHorizon(horizons, first, last)
+    return GrowingHorizon(tuple(horizons), first, last)
 
 
 # With little data searches from different starts come to very different costs.

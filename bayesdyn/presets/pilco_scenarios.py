@@ -36,7 +36,7 @@ class Scenario:
 
     `cost(widths, exploration)` makes the cost of the lifted state, `widths` are the official ones. The start is N(start_mean,
     diag(start_std²)); what the first policy sees at its centres is drawn from it too, or with `centre_std` in its place; with
-    `spread` they are at states of that std, and basis functions are as wide as it, 1 in sines and cosines. `angles` are lifted,
+    `basis_std` they are at states of that std, and basis functions are as wide as it, 1 in sines and cosines. `angles` are lifted,
     `ignore` names coordinates that the dynamics do not depend on, `relative` those that the dynamics are given as differences from
     others, angles and speeds of joints in the place of links. `limits` are those of the actions, `basis` the number of radial basis
     functions, 0 for a linear policy. `searches` and `evaluations` are the line searches and evaluations of a policy search;
@@ -62,15 +62,15 @@ class Scenario:
     distance: str = "tip_distance"
     solved_below: float = 0.1
     centre_std: tuple[float, ...] | None = None
-    spread: tuple[float, ...] | None = None
+    basis_std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` for centres that are drawn in two ways, or whose stds are not one for each coordinate."""
-        given = [std for std in (self.centre_std, self.spread) if std is not None]
-        if len(given) == 2 or any(len(std) != len(self.start_mean) or min(std) < 0 for std in given):
+        given = [std for std in (self.centre_std, self.basis_std) if std is not None]
+        if len(given) == 2 or any(len(std) != len(self.start_mean) or not all(value > 0 for value in std) for std in given):
             raise ConfigurationError(
-                f"a scenario wants centre_std or spread, a std >= 0 for each of {len(self.start_mean)} coordinates; "
-                f"got {self.centre_std} and {self.spread}"
+                f"a scenario wants centre_std or basis_std (the other one None), a std > 0 for each of {len(self.start_mean)} "
+                f"coordinates; got centre_std={self.centre_std} and basis_std={self.basis_std}"
             )
 
     @property
@@ -84,8 +84,8 @@ class Scenario:
         features = Features(len(self.start_mean), self.angles)
         inner: Policy
         actions = len(self.limits)
-        if self.spread is not None and self.basis:
-            std = torch.tensor(self.spread, dtype=torch.float64)
+        if self.basis_std is not None and self.basis:
+            std = torch.tensor(self.basis_std, dtype=torch.float64)
             states = self.start.mean + std * torch.randn(self.basis, len(std), generator=generator, dtype=torch.float64)
             wide = torch.cat((std, std.new_ones(2 * len(self.angles))))[list(features.columns)]
             inner = RBFPolicy.around(features(states), actions, generator, wide)
@@ -169,7 +169,7 @@ scenarios: Mapping[str, Scenario] = {
         trials=20,
         angles=(2, 3),
         relative={1: 0, 3: 2},
-        spread=(4.0, 4.0, 1.5, 1.5),
+        basis_std=(4.0, 4.0, 1.5, 1.5),
     ),
     "pendubot": Scenario(
         env_id="bayesdyn/Pendubot-v0",

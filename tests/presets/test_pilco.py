@@ -230,7 +230,7 @@ def test_saturation_is_counted_on_the_trial_itself(learned):
 
 def test_a_first_policy_can_look_at_states_all_over_and_as_wide_as_they_are_spread():
     """Centres are features of states: sines and cosines on the circle, speeds with the std asked for, within 5 standard errors."""
-    spread = presets.pilco("double-pendulum", basis=4000, spread=(4.0, 2.0, 1.5, 1.5)).scenario
+    spread = presets.pilco("double-pendulum", basis=4000, basis_std=(4.0, 2.0, 1.5, 1.5)).scenario
     policy = spread.policy(torch.Generator().manual_seed(0)).policy.policy
     centres = policy.centres.detach()
     torch.testing.assert_close(centres[:, 2:4].norm(dim=1), torch.ones(4000, dtype=torch.float64))
@@ -238,9 +238,11 @@ def test_a_first_policy_can_look_at_states_all_over_and_as_wide_as_they_are_spre
     torch.testing.assert_close(policy.lengthscale[0].detach(), torch.tensor([4.0, 2.0, 1.0, 1.0, 1.0, 1.0], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("wrong", [{"spread": (1.0,)}, {"spread": (1.0, -1.0)}, {"spread": (1.0, 1.0), "centre_std": (1.0, 1.0)}])
+@pytest.mark.parametrize(
+    "wrong", [{"basis_std": (1.0,)}, {"basis_std": (1.0, -1.0)}, {"basis_std": (1.0, 1.0), "centre_std": (1.0, 1.0)}]
+)
 def test_centres_want_one_std_for_each_coordinate(wrong):
-    with pytest.raises(ConfigurationError, match="a std >= 0 for each of 2 coordinates"):
+    with pytest.raises(ConfigurationError, match="a std > 0 for each of 2"):
         presets.pilco("pendulum", **wrong)
 
 
