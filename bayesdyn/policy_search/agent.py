@@ -50,8 +50,8 @@ class PolicyAgent(Agent):
     nothing, such as by a cost less its std, or all would be found to be as cautious as the last one. `reward` is what the imagined
     trajectories, `draws` of them, are worth beside the environment's own.
 
-    Raises `ConfigurationError` for negative restarts, surprise or optimism, draws below 1 or daring without restarts; `act` raises
-    `NotFittedError` before `improve`.
+    Raises `ConfigurationError` for negative restarts, surprise or optimism or draws below 1; `act` raises `NotFittedError` before
+    `improve`.
     Source: Deisenroth & Rasmussen, ICML 2011, algorithm 1.
     """
 
@@ -75,10 +75,6 @@ class PolicyAgent(Agent):
             raise ConfigurationError(
                 "PolicyAgent wants restarts, surprise and optimism >= 0 and draws >= 1; "
                 f"got {self.restarts}, {self.surprise}, {self.optimism} and {self.draws}"
-            )
-        if self.daring is not None and not self.restarts:
-            raise ConfigurationError(
-                "daring is how fresh policies are searched, of which there are none; give restarts of 1 or more"
             )
 
     def improve(self, generator: torch.Generator | None = None, progress: Progress | None = None) -> Improvement:

@@ -159,7 +159,40 @@ def test_a_growing_horizon_gets_where_the_whole_one_says_nothing() -> None:
     assert GrowingHorizon((1,), search, search).improve(grown, lambda: Flat(3)).value == pytest.approx(0.0, abs=1e-8)
 
 
-@pytest.mark.parametrize("horizons", [(0, 3), (5, 3), (3, 3)])
+class Misleading(Loss):
+    """Of a bias x the first step costs (x - 3)², all of them x²(x - 3.2)² + 0.1 x, or nothing that can be told beyond `edge`."""
+
+    def __init__(self, edge: float, steps: int = 9) -> None:
+        self.edge, self.steps = edge, steps
+
+    def __call__(self, policy):
+        x = policy.bias.sum()
+        if self.steps == 1:
+            return (x - 3).square()
+        if float(x.detach()) > self.edge:
+            raise NumericalError("the predicted belief is not finite")
+        return x.square() * (x - 3.2).square() + 0.1 * x
+
+    def std(self, policy):
+        return tensor(0.0)
+
+    def predictions(self, policy):
+        return {}
+
+    def within(self, steps):
+        return Misleading(self.edge, steps)
+
+
+@pytest.mark.parametrize("edge", [10.0, 2.0], ids=["worse", "fails"])
+def test_where_the_first_steps_mislead_the_search_ends_no_worse_than_it_began(edge: float) -> None:
+    policy, search = LinearPolicy(tensor([[0.0]]), tensor([0.0])), QuasiNewton(searches=20)
+    found = GrowingHorizon((1,), search, search).improve(policy, lambda: Misleading(edge))
+    with torch.no_grad():
+        assert found.value == float(Misleading(edge)(policy)) <= 0.0
+    assert as_vector(policy).tolist() == found.point.tolist()
+
+
+@pytest.mark.parametrize("horizons", [(0, 3), (5, 3), (3, 3), (2.5, 3)])
 def test_horizons_that_do_not_grow_are_refused(horizons: tuple[int, ...]) -> None:
     with pytest.raises(ConfigurationError, match="horizons that grow"):
         GrowingHorizon(horizons, QuasiNewton(), QuasiNewton())
