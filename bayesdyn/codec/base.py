@@ -18,6 +18,9 @@ from bayesdyn.numerics import spread
 _CONSTANT = 1e-10
 
 
+Runs = tuple[tuple[int, int], ...]  # (start, length) of neighbouring columns
+
+
 class BeliefLayout(NamedTuple):
     """What a Gaussian belief goes through: features as columns of [s, sin θ_1, cos θ_1, ..., a], targets as changes of the state.
 
@@ -172,6 +175,22 @@ def check_relative(relative: Mapping[int, int], state_size: int, angles: Sequenc
             last = relative.get(last, last)
         if last in relative:
             raise ConfigurationError(f"relative={dict(relative)} goes in a circle: measure one of these coordinates from none")
+
+
+def runs(indices: Sequence[int]) -> Runs:
+    """Return the runs of neighbouring columns, which narrow to views.
+
+    >>> runs([0, 1, 4]), runs([])
+    (((0, 2), (4, 1)), ())
+    """
+    found: list[tuple[int, int]] = []
+    for index in indices:
+        start, length = found[-1] if found else (index, 0)
+        if index == start + length:
+            found[len(found) - 1 if found else 0 :] = [(start, length + 1)]
+        else:
+            found.append((index, 1))
+    return tuple(found)
 
 
 def broadcast(state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.codec.base import BaseCodec
+from bayesdyn.codec.base import BaseCodec, Runs, runs
 from bayesdyn.codec.markov import Codec
 from bayesdyn.data import Transitions
 from bayesdyn.data.describe import describe
@@ -139,9 +139,6 @@ class KinematicCodec(BaseCodec):
             raise ShapeError(f"derive has to give one number for each of {self.derived}; got the shape {shape} for one state")
 
 
-Runs = tuple[tuple[int, int], ...]  # (start, length) of neighbouring columns
-
-
 class _Layout(NamedTuple):
     """Columns of the state by what becomes of them; `moved_speeds` are columns of the outputs, `order` puts all back in place."""
 
@@ -159,14 +156,7 @@ def _layout(outputs: tuple[int, ...], speeds: tuple[tuple[int, int], ...], still
     stacked = [*outputs, *places, *still]
     order = sorted(range(len(stacked)), key=stacked.__getitem__)
     columns = (outputs, places, rates, [outputs.index(rate) for rate in rates], still, order)
-    return _Layout(*(_runs(indices) for indices in columns))
-
-
-def _runs(indices: Sequence[int]) -> Runs:
-    if not indices:
-        return ()
-    starts = [k for k, index in enumerate(indices) if k == 0 or index != indices[k - 1] + 1]
-    return tuple((indices[k], stop - k) for k, stop in zip(starts, [*starts[1:], len(indices)], strict=True))
+    return _Layout(*(runs(indices) for indices in columns))
 
 
 def _take(values: Tensor, runs: Runs) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bayesdyn.codec.base import BaseCodec, BeliefLayout, check_relative
+from bayesdyn.codec.base import BaseCodec, BeliefLayout, Runs, check_relative, runs
 from bayesdyn.distributions import Gaussian
 from bayesdyn.errors import ConfigurationError, DataError
 
@@ -27,8 +27,7 @@ class Codec(BaseCodec):
     their speed of turning apart, where the state has both links' angles to the vertical. Targets stay as they are.
 
     Raises `ConfigurationError` if an index does not exist in the fitted states or actions, or `relative` has an angle and what is
-    none, a circle, or an ignored coordinate, and `DataError` for an action that is
-    none of its column's categories.
+    none, a circle, or an ignored coordinate, and `DataError` for an action that is none of its column's categories.
 
     >>> codec = Codec(angles=[1])
     >>> codec.features(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0]])).tolist()
@@ -159,20 +158,7 @@ def _indicators(column: Float[Tensor, "*batch 1"], index: int, size: int) -> Flo
 
 
 @lru_cache
-def _column_runs(
-    size: int, angles: tuple[int, ...], ignore: tuple[int, ...]
-) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+def _column_runs(size: int, angles: tuple[int, ...], ignore: tuple[int, ...]) -> tuple[Runs, Runs]:
     """Return (start, length) of the neighbouring columns of the linear coordinates and of the angles, which narrow to views."""
     linear = [i for i in range(size) if i not in angles and i not in ignore]
-    return _runs(linear), _runs(angles)
-
-
-def _runs(indices: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    runs: list[tuple[int, int]] = []
-    for index in indices:
-        start, length = runs[-1] if runs else (index, 0)
-        if index == start + length:
-            runs[len(runs) - 1 if runs else 0 :] = [(start, length + 1)]
-        else:
-            runs.append((index, 1))
-    return tuple(runs)
+    return runs(linear), runs(angles)

@@ -94,7 +94,6 @@ class PolicyTask(LearnedScenario):
     def agent(self, model: DynamicsModel) -> PolicyAgent:
         """Make the agent that searches a policy after each fit."""
         scenario = self.scenario
-        dared = None if self.daring is None else replace(self, exploration=self.daring).cost
         return PolicyAgent(
             model,
             FirstPolicy(scenario, self.policy),
@@ -104,7 +103,7 @@ class PolicyTask(LearnedScenario):
             self.restarts,
             self.surprise,
             self.optimism,
-            daring=None if dared is None else self.objective(scenario, dared),
+            daring=None if self.daring is None else self.objective(scenario, replace(self, exploration=self.daring).cost),
         )
 
 
