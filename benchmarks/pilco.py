@@ -69,6 +69,8 @@ STUDIES = (
     Study("pilco", "pendulum", seeds=20, trials=5, by=3, first=500),
     Study("pilco", "cart-pole", seeds=20, trials=6, by=4, first=500),
     Study("pilco", "double-pendulum", seeds=20, trials=10, by=8, first=800),
+    Study("pilco", "pendubot", seeds=6, trials=12, first=700),
+    Study("gp-mpc", "pendulum", seeds=10, trials=5, by=3, first=500),
     Study("gp-mpc", "cart-pole", seeds=20, trials=4, by=3),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, by=8, first=600),
     Study("gp-mpc", "double-pendulum", seeds=20, trials=8, first=300, changes={"relative": {}}, note="links"),

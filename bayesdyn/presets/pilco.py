@@ -175,8 +175,10 @@ _EXPLORATION = -0.25
 # A stuck policy's trials go as the model expects and teach it nothing; only those of another one show the way. So do those of one
 # that is almost there, which more optimism leaves for anything unknown.
 _OPTIMISM = 1.0
+_WARY: Mapping[str, Any] = {"exploration": 0.5, "daring": -0.5, "posterior": doubtful_gp}
 _TUNED: Mapping[str, Mapping[str, Any]] = {
     "pendulum": {"widths": (0.5, 1.0, 2.0)},
-    "double-pendulum": {"widths": (0.5, 1.0, 2.0), "exploration": 0.5, "daring": -0.5, "posterior": doubtful_gp},
+    "double-pendulum": {"widths": (0.5, 1.0, 2.0), **_WARY},
+    "pendubot": {"widths": (0.25, 0.5, 1.0), **_WARY},
 }
-_GROWING: Mapping[str, tuple[float, ...]] = {"double-pendulum": (0.4, 0.67)}
+_GROWING: Mapping[str, tuple[float, ...]] = {"double-pendulum": (0.4, 0.67), "pendubot": (0.4, 0.67)}

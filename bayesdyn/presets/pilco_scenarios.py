@@ -179,10 +179,11 @@ scenarios: Mapping[str, Scenario] = {
         start_std=(0.1, 0.1, 0.01, 0.01),
         limits=(3.5,),
         horizon=60,
-        basis=200,
+        basis=100,
         trials=40,
         angles=(2, 3),
         relative={1: 0, 3: 2},
+        basis_std=(4.0, 4.0, 1.5, 1.5),
         evaluations=20,
     ),
     "cart-double-pendulum": Scenario(
